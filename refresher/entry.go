@@ -1,0 +1,256 @@
+package refresher
+
+import (
+	"log/slog"
+	"maps"
+	"slices"
+	"sync/atomic"
+	"time"
+)
+
+// entry is a token at work. Everything but status belongs to the loop.
+type entry struct {
+	spec  Spec
+	state State
+	sinks []*sinkState
+
+	wake  time.Time // when to look again; zero: at the next event
+	index int       // in the heap of wakes; -1 when not in it
+
+	// gen counts the replacements of source and probe: results of work that
+	// was begun before are dropped. gone: the token was removed.
+	gen  int
+	gone bool
+
+	seen         bool   // was published to all sinks once
+	why          string // of the newest mint
+	storeFailure string
+	refreshes    map[RefreshResult]uint64
+	probes       map[Verdict]uint64
+	waiters      []chan RefreshOutcome
+	outcome      *RefreshOutcome // waits for the sinks to be tried
+
+	awaiting []awaiting
+
+	status atomic.Pointer[Status]
+}
+
+// awaiting is somebody who waits for a status.
+type awaiting struct {
+	done   func(Status) bool
+	result chan Status // has room for one
+}
+
+// answer tells those who waited for the status as it is now.
+func (e *entry) answer() {
+	s := *e.status.Load()
+	e.awaiting = slices.DeleteFunc(e.awaiting, func(a awaiting) bool {
+		if !a.done(s) {
+			return false
+		}
+		a.result <- s
+		return true
+	})
+}
+
+func newEntry(spec Spec) *entry {
+	e := &entry{spec: spec, index: -1}
+	for _, s := range spec.Sinks {
+		e.sinks = append(e.sinks, &sinkState{sink: s, id: s.ID()})
+	}
+	e.status.Store(&Status{Token: spec.Token, Required: spec.Required, Health: Pending})
+	return e
+}
+
+// apply changes the state by an event.
+func (e *entry) apply(r *Refresher, ev Event, now time.Time) {
+	e.state.Roll = r.opt.Random()
+	e.state = e.state.After(e.spec.Policy, ev, now)
+}
+
+// advance carries out what is due for e and says when to look again.
+func (r *Refresher) advance(e *entry) {
+	if e.gone {
+		return
+	}
+	now := r.clock.Now()
+	d := Decide(e.spec.Policy, e.state, now)
+	for d.Do != Wait {
+		r.carryOut(e, d, now)
+		now = r.clock.Now()
+		d = Decide(e.spec.Policy, e.state, now)
+	}
+	e.wake = d.Until
+	for _, s := range e.sinks {
+		e.wake = earlier(e.wake, r.advanceSink(e, s, now))
+	}
+	r.wakes.update(e)
+	r.publishStatus(e, d, now)
+}
+
+func (r *Refresher) carryOut(e *entry, d Decision, now time.Time) {
+	switch d.Do {
+	case Mint:
+		r.log(e).Debug("minting", "code", d.Code, "reason", d.Reason)
+		e.why = d.Reason
+		e.apply(r, Started{Do: Mint}, now)
+		r.startMint(e)
+	case ProbeCandidate, ProbePublished:
+		e.apply(r, Started{Do: d.Do}, now)
+		r.startProbe(e, d)
+	case Publish:
+		r.startPublish(e, d, now)
+	case Drop:
+		attempts := e.state.Failures
+		e.apply(r, Dropped{Decision: d}, now)
+		switch {
+		case d.Failed:
+			r.log(e).Warn("new value not published", "reason", d.Reason, "retry_in", until(e.state.NotBefore, now), "expires_in", e.left(now))
+		case attempts > 0:
+			r.log(e).Info("refreshing works again", "failed_attempts", attempts, "reason", d.Reason)
+		default:
+			r.log(e).Debug("new value not published", "reason", d.Reason)
+		}
+		r.finish(e, d.Result, d.Reason)
+	}
+}
+
+// publishStatus makes the snapshot that others read, and says so when the
+// health changed.
+func (r *Refresher) publishStatus(e *entry, d Decision, now time.Time) {
+	s := &e.state
+	status := &Status{
+		Token: e.spec.Token, Source: e.spec.Source.Identity(), Required: e.spec.Required,
+		Version: s.Published, Health: s.Health(now), Proof: s.Proof, VerifiedAt: s.VerifiedAt, DoubtSince: s.DoubtSince,
+		Candidate: s.Held != nil,
+		Code:      d.Code, Reason: d.Reason, NextRefresh: d.NextRefresh, NextProbe: d.NextProbe,
+		Failures: s.Failures, LastFailure: s.LastFailure, FailingSince: s.FailingSince, StoreFailure: e.storeFailure,
+		Refreshes: e.refreshes, Probes: e.probes,
+	}
+	if e.spec.Probe != nil {
+		status.Probe = e.spec.Probe.Target()
+	}
+	if len(e.sinks) > 0 {
+		status.Sinks = make([]SinkStatus, len(e.sinks))
+	}
+	for i, sink := range e.sinks {
+		status.Sinks[i] = sink.status(s.Published)
+	}
+	old := e.status.Swap(status)
+	if old.Health != status.Health {
+		r.logHealth(e, old.Health, status, now)
+	}
+	e.answer()
+}
+
+func (r *Refresher) logHealth(e *entry, old Health, s *Status, now time.Time) {
+	log := r.log(e)
+	switch s.Health {
+	case Expired:
+		log.Error("expired: readers of sockets get 503, files keep the old value", "failed_attempts", s.Failures, "last_failure", s.LastFailure)
+	case Revoked:
+		log.Error("revoked: readers of sockets get 503 until there is a new value", "verdict", s.Proof.Verdict.String(), "reason", s.Proof.Reason)
+	case NoAccess:
+		log.Warn("no access: the value stays served", "verdict", s.Proof.Verdict.String(), "reason", s.Proof.Reason)
+	case Fresh:
+		if old == NoAccess || old == Revoked || old == Unverified {
+			log.Info("accepted again", "verdict", s.Proof.Verdict.String(), "expires_in", e.left(now))
+		}
+	}
+}
+
+// finish ends the refresh under way: it is counted, and whoever waits is told.
+// After a publish they are told when the sinks were tried.
+func (r *Refresher) finish(e *entry, result RefreshResult, reason string) {
+	e.refreshes = counted(e.refreshes, result)
+	outcome := &RefreshOutcome{Result: result, Reason: reason}
+	if result == ResultPublished {
+		e.outcome = outcome
+		return
+	}
+	r.tell(e, outcome)
+}
+
+// tell answers everyone who waits for a refresh of e.
+func (r *Refresher) tell(e *entry, outcome *RefreshOutcome) {
+	e.outcome = nil
+	if len(e.waiters) == 0 {
+		return
+	}
+	r.publishStatus(e, Decide(e.spec.Policy, e.state, r.clock.Now()), r.clock.Now())
+	outcome.Status = *e.status.Load()
+	for _, w := range e.waiters {
+		w <- *outcome // has room for one
+	}
+	e.waiters = nil
+}
+
+// checkReady closes r.ready once every required token was on all its sinks.
+func (r *Refresher) checkReady() {
+	if r.unready != 0 {
+		return
+	}
+	select {
+	case <-r.ready:
+	default:
+		close(r.ready)
+	}
+}
+
+// checkSeen notes when e has been published to all its sinks for the first
+// time, and ends a refresh that waited for the sinks to be tried.
+func (r *Refresher) checkSeen(e *entry) {
+	v := e.state.Published
+	current, tried := v != nil, true
+	for _, s := range e.sinks {
+		current = current && s.holds == v
+		tried = tried && (s.holds == v || s.failures > 0 || s.overdue)
+	}
+	if current && !e.seen {
+		e.seen = true
+		if e.spec.Required {
+			r.unready--
+			r.checkReady()
+		}
+	}
+	if e.outcome != nil && tried {
+		r.tell(e, e.outcome)
+	}
+}
+
+func (r *Refresher) log(e *entry) *slog.Logger { return r.opt.Log.With("token", e.spec.Token) }
+
+// left says how long the published value has.
+func (e *entry) left(now time.Time) string {
+	switch {
+	case e.state.Published == nil:
+		return "no value"
+	case e.state.Published.ExpiresAt.IsZero():
+		return "unknown"
+	}
+	return until(e.state.Published.ExpiresAt, now)
+}
+
+// until says how long it is from now to t, for logs.
+func until(t, now time.Time) string {
+	d := t.Sub(now)
+	switch {
+	case t.IsZero():
+		return "unknown"
+	case d >= time.Hour:
+		return d.Round(time.Minute).String()
+	case d >= time.Minute:
+		return d.Round(time.Second).String()
+	}
+	return d.Round(100 * time.Millisecond).String()
+}
+
+// counted returns m with one more of k; m itself may be in use by readers.
+func counted[K comparable](m map[K]uint64, k K) map[K]uint64 {
+	m = maps.Clone(m)
+	if m == nil {
+		m = make(map[K]uint64, 1)
+	}
+	m[k]++
+	return m
+}

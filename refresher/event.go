@@ -1,0 +1,253 @@
+package refresher
+
+import (
+	"errors"
+	"time"
+)
+
+// Event is something that happened to a token.
+type Event interface {
+	apply(p Policy, s *State, now time.Time)
+}
+
+// After is the state after an event at now. It is pure.
+func (s State) After(p Policy, e Event, now time.Time) State {
+	s = s.shift(now)
+	e.apply(p, &s, now)
+	return s
+}
+
+// The events.
+type (
+	// Looked: time passed, nothing else happened.
+	Looked struct{}
+	// Started: a worker took up what was decided.
+	Started struct{ Do Action }
+	// MintSucceeded: the source gave a value.
+	MintSucceeded struct{ Minted Minted }
+	// MintFailed: it did not.
+	MintFailed struct{ Failure Failure }
+	// CandidateProbed: a probe of the candidate with this value ended.
+	CandidateProbed struct {
+		Value   Value
+		Finding Finding
+	}
+	// PublishedProbed: a probe of this version ended.
+	PublishedProbed struct {
+		Version *Version
+		Finding Finding
+	}
+	// Dropped: the candidate was given up, as decided.
+	Dropped struct{ Decision Decision }
+	// Published: the version is durable (or could not be made so) and the
+	// sinks are about to get it.
+	Published struct {
+		Version *Version
+		Finding Finding
+	}
+	// Restored: the state of an earlier run was loaded.
+	Restored struct {
+		Version *Version
+		Finding Finding
+	}
+	// Requested: a person asks for a refresh now.
+	Requested struct{}
+	// Reported: a consumer says that this version gave it a 401.
+	Reported struct {
+		Lineage string
+		N       uint64
+	}
+	// Replaced: a new source or probe took the place of the old, after its
+	// candidate was accepted.
+	Replaced struct {
+		Candidate     Candidate
+		SourceChanged bool
+	}
+)
+
+func (Looked) apply(Policy, *State, time.Time) {}
+
+func (e Started) apply(p Policy, s *State, now time.Time) {
+	switch e.Do {
+	case Mint:
+		s.Minting, s.Requested = true, false
+		s.mints = s.mints.take(now, s.mintPace(p, now), mintBurst)
+	case ProbeCandidate:
+		s.ProbingCandidate = true
+		s.probes = s.probes.take(now, s.probePace(p, now), probeBurst)
+	case ProbePublished:
+		s.ProbingPublished = true
+		if s.Reported { // reports have a limit of their own
+			s.Reported, s.ReportedAt = false, now
+		} else {
+			s.probes = s.probes.take(now, s.probePace(p, now), probeBurst)
+		}
+	case Publish:
+		s.Saving = true
+	}
+}
+
+func (e MintSucceeded) apply(_ Policy, s *State, now time.Time) {
+	s.Minting = false
+	s.MintedAt, s.phase = now, s.Roll
+	if s.Held != nil && s.Held.Value == e.Minted.Value {
+		return // it is held already, since earlier and perhaps under a number
+	}
+	s.Held = &Candidate{Minted: e.Minted, HeldSince: now}
+	s.ProbeFailures, s.ProbeNotBefore = 0, time.Time{} // a new value is tried at once
+}
+
+func (e MintFailed) apply(p Policy, s *State, now time.Time) {
+	s.Minting = false
+	s.failed(p, now, e.Failure)
+}
+
+func (e CandidateProbed) apply(p Policy, s *State, now time.Time) {
+	s.ProbingCandidate = false
+	if s.Held == nil || s.Held.Value != e.Value {
+		return // replaced meanwhile
+	}
+	held := *s.Held
+	held.Finding = e.Finding
+	s.Held = &held
+	s.probed(p, e.Finding, now)
+}
+
+func (e PublishedProbed) apply(p Policy, s *State, now time.Time) {
+	s.ProbingPublished = false
+	if s.Published != e.Version {
+		return // replaced meanwhile
+	}
+	s.ProbedAt = now
+	s.probed(p, e.Finding, now)
+	switch e.Finding.Verdict {
+	case Accepted:
+		s.Proof, s.VerifiedAt = e.Finding, now
+	case RejectedAccess:
+		s.Proof = e.Finding
+	case RejectedToken:
+		s.Unchecked, s.DoubtSince = false, time.Time{}
+		switch {
+		case s.Proof.Verdict == RejectedToken: // known
+		case s.SuspectSince.IsZero():
+			s.SuspectSince = now
+			return
+		default:
+			// Confirmed. The refresh starts now: earlier failures were about
+			// something else.
+			s.Proof = e.Finding
+			s.NotBefore = s.mints.ready(mintBurst)
+		}
+	default:
+		if s.DoubtSince.IsZero() {
+			s.DoubtSince = now
+		}
+		return
+	}
+	s.Unchecked, s.DoubtSince, s.SuspectSince = false, time.Time{}, time.Time{}
+}
+
+// probed notes what any probe says of the API: when to try again.
+func (s *State) probed(p Policy, f Finding, now time.Time) {
+	s.probeAsked = askedFor(f.RetryAfter, now)
+	if f.Throttled {
+		s.Throttle++
+	} else {
+		s.Throttle = 0
+	}
+	if f.Verdict != Unknown {
+		s.ProbeFailures, s.ProbeNotBefore = 0, time.Time{}
+		return
+	}
+	s.ProbeFailures++
+	limit := backoffMax
+	if s.Published != nil && p.insideBeforeExpiry(s.Published, now) && !s.Published.ExpiredAt(now) {
+		limit = min(limit, max(s.Published.ExpiresAt.Sub(now)/10, s.urgentMin()))
+	}
+	s.ProbeNotBefore = now.Add(backoff(s.ProbeFailures, limit, s.Roll))
+}
+
+func (e Dropped) apply(p Policy, s *State, now time.Time) {
+	s.Held = nil
+	d := e.Decision
+	if !d.Failed {
+		s.recovered()
+		s.SourceChanged = false
+		return
+	}
+	s.failed(p, now, Failure{Err: errors.New(d.Reason)})
+	if (d.Code == codeSameValue || d.Code == codeNotLonger) && s.usable(now) {
+		// Asking again for what is not there yet: a tenth of what is left.
+		left := s.Published.ExpiresAt.Sub(now)
+		s.NotBefore = now.Add(min(max(left/10, s.urgentMin()), sameValueMax))
+		s.NotBefore = later(s.NotBefore, s.mints.ready(mintBurst))
+	}
+}
+
+func (e Published) apply(_ Policy, s *State, now time.Time) {
+	s.Saving = false
+	v := e.Version
+	if s.Held != nil && s.Held.Value == v.Value {
+		s.Held = nil
+	}
+	s.Lineage, s.N = v.Lineage, v.N
+	s.Published, s.Proof = v, e.Finding
+	s.ProbedAt, s.VerifiedAt, s.DoubtSince, s.SuspectSince = time.Time{}, time.Time{}, time.Time{}, time.Time{}
+	s.Unchecked, s.Reported = false, false
+	if s.Held == nil { // else a new source's candidate is waiting already
+		s.SourceChanged = false
+	}
+	switch e.Finding.Verdict {
+	case Accepted:
+		s.ProbedAt, s.VerifiedAt = now, now
+	case Unknown:
+		s.DoubtSince = now
+	default:
+		s.ProbedAt = now
+	}
+	s.recovered()
+}
+
+func (e Restored) apply(p Policy, s *State, now time.Time) {
+	v := e.Version
+	s.Lineage, s.N = v.Lineage, v.N
+	switch {
+	case v.ExpiredAt(now), e.Finding.Verdict == RejectedToken:
+		return // nothing but the number is worth keeping
+	case e.Finding.Verdict == Accepted, e.Finding.Verdict == Unproven && !p.Probed:
+		s.Published, s.Proof = v, e.Finding
+		s.Unchecked = p.Probed
+		s.MintedAt = v.MintedAt
+		s.ProbedAt = v.PublishedAt
+	default:
+		s.Held = &Candidate{
+			Minted:    Minted{Value: v.Value, Type: v.Type, ExpiresAt: v.ExpiresAt},
+			HeldSince: v.MintedAt, Restored: v,
+		}
+	}
+	if s.MintedAt.After(now) {
+		s.MintedAt = now
+	}
+}
+
+func (Requested) apply(_ Policy, s *State, _ time.Time) {
+	s.Requested = !s.Minting // one that is under way will do
+}
+
+func (e Reported) apply(p Policy, s *State, _ time.Time) {
+	if p.Probed && s.Published != nil && s.Lineage == e.Lineage && s.N == e.N {
+		s.Reported = true
+	}
+}
+
+func (e Replaced) apply(_ Policy, s *State, now time.Time) {
+	// What workers are doing for the old source or probe no longer counts.
+	s.Minting, s.ProbingCandidate, s.ProbingPublished = false, false, false
+	c := e.Candidate
+	c.HeldSince = now
+	s.Held = &c
+	s.MintedAt, s.phase = now, s.Roll
+	s.SourceChanged = s.SourceChanged || e.SourceChanged
+	s.recovered()
+	s.ProbeFailures, s.ProbeNotBefore, s.Throttle, s.probeAsked = 0, time.Time{}, 0, asked{}
+}

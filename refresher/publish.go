@@ -1,0 +1,285 @@
+package refresher
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"time"
+)
+
+const (
+	restoreMost   = 3 // a sink that others disturb more often in restoreWindow is contested
+	restoreWindow = 10 * time.Minute
+)
+
+// startPublish makes the candidate the next version: durable first, then on
+// the sinks.
+func (r *Refresher) startPublish(e *entry, d Decision, now time.Time) {
+	c := e.state.Held
+	v := c.Restored
+	if v == nil {
+		v = &Version{
+			Token: e.spec.Token, Lineage: e.state.Lineage, N: e.state.N + 1,
+			Value: c.Value, Type: c.Type, MintedAt: c.HeldSince, ExpiresAt: c.ExpiresAt, PublishedAt: now,
+		}
+		if v.Lineage == "" {
+			v.Lineage = rand.Text()[:12]
+		}
+	}
+	e.apply(r, Started{Do: Publish}, now)
+	finding := c.Finding
+	r.save(e, *v, finding, func() {
+		if e.gone {
+			return
+		}
+		now := r.clock.Now()
+		attempts, since := e.state.Failures, e.state.FailingSince
+		e.apply(r, Published{Version: v, Finding: finding}, now)
+		attrs := []any{"version", v.N, "expires_in", until(v.ExpiresAt, now), "verdict", finding.Verdict.String(), "reason", e.why}
+		if attempts > 0 {
+			attrs = append(attrs, "failed_attempts", attempts, "trouble", now.Sub(since).Round(time.Second).String())
+		}
+		if finding.Verdict == Accepted || d.Code == codeUnproven {
+			r.log(e).Info("published", attrs...)
+		} else {
+			r.log(e).Warn("published all the same: "+d.Reason, attrs...)
+		}
+		for _, s := range e.sinks {
+			s.newVersion()
+		}
+		r.finish(e, ResultPublished, d.Reason)
+		r.checkSeen(e)
+		r.advance(e)
+	})
+}
+
+// save makes a version durable and then calls end in the loop, also when it
+// could not be done or took too long: state blocks nothing.
+func (r *Refresher) save(e *entry, v Version, f Finding, end func()) {
+	if r.opt.Store == nil {
+		r.workers.Go(func() { r.post(end) })
+		return
+	}
+	fingerprint := e.spec.fingerprint()
+	r.disk.run(func() {
+		r.spawn(func() func() {
+			err := r.saveInTime(v, fingerprint, f)
+			return func() {
+				r.disk.release()
+				r.saved(e, err)
+				end()
+			}
+		})
+	})
+}
+
+func (r *Refresher) saveInTime(v Version, fingerprint string, f Finding) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.work), publishTimeout)
+	defer cancel()
+	result := make(chan error, 1)
+	go func() { result <- r.opt.Store.Save(ctx, v.Token, fingerprint, v, f) }()
+	select {
+	case err := <-result:
+		return err
+	case <-ctx.Done():
+		return fmt.Errorf("not saved within %s: the disk hangs", publishTimeout)
+	}
+}
+
+func (r *Refresher) saved(e *entry, err error) {
+	switch {
+	case err != nil && e.storeFailure != err.Error():
+		e.storeFailure = err.Error()
+		r.log(e).Error("state not saved: a restart may begin without this version", "error", err)
+	case err == nil && e.storeFailure != "":
+		e.storeFailure = ""
+		r.log(e).Info("state is saved again")
+	}
+}
+
+// sinkState is one sink of a token. It belongs to the loop.
+type sinkState struct {
+	sink  Sink
+	id    string
+	holds *Version // nil: not known to hold any
+
+	busy     bool
+	deadline time.Time // of the work under way; zero while it waits for room
+	overdue  bool      // it is past the deadline and no longer counted
+
+	failures  int
+	failure   string
+	notBefore time.Time
+
+	disturbed bool
+	restores  []time.Time
+	contested bool
+	removed   bool // close when idle
+}
+
+func (s *sinkState) status(current *Version) SinkStatus {
+	st := SinkStatus{ID: s.id, Failure: s.failure, Contested: s.contested}
+	if s.holds != nil {
+		st.N = s.holds.N
+		st.Current = s.holds == current && s.failure == ""
+	}
+	return st
+}
+
+// newVersion forgets what was about the version before.
+func (s *sinkState) newVersion() {
+	s.notBefore, s.restores, s.contested, s.disturbed = time.Time{}, nil, false, false
+}
+
+func (e *entry) disturbed(sinkID string) {
+	for _, s := range e.sinks {
+		if s.id == sinkID && !s.contested {
+			s.disturbed = true
+		}
+	}
+}
+
+// advanceSink makes a sink hold the published version and says when to look
+// again.
+func (r *Refresher) advanceSink(e *entry, s *sinkState, now time.Time) time.Time {
+	v := e.state.Published
+	switch {
+	case s.busy && s.overdue, s.busy && s.deadline.IsZero():
+		return time.Time{}
+	case s.busy && now.Before(s.deadline):
+		return s.deadline
+	case s.busy:
+		s.overdue = true
+		s.failure = fmt.Sprintf("writing takes longer than %s: the disk or its server hangs", publishTimeout)
+		r.log(e).Error("sink hangs", "sink", s.id, "error", s.failure)
+		r.disk.release()
+		r.checkSeen(e)
+		return time.Time{}
+	case v == nil:
+		return time.Time{}
+	case s.holds != v && now.Before(s.notBefore):
+		return s.notBefore
+	case s.holds != v:
+		r.publish(e, s, v)
+	case s.disturbed:
+		s.disturbed = false
+		r.inspect(e, s, v)
+	}
+	return s.deadline
+}
+
+// publish makes s hold v.
+func (r *Refresher) publish(e *entry, s *sinkState, v *Version) {
+	r.sinkWork(e, s, func(ctx context.Context) error { return s.sink.Publish(ctx, *v) }, func(err error) {
+		r.publishedTo(e, s, v, err)
+	})
+}
+
+// inspect looks whether s still holds v, and puts v back where it does not.
+func (r *Refresher) inspect(e *entry, s *sinkState, v *Version) {
+	verifier, ok := s.sink.(Verifier)
+	if !ok {
+		r.publish(e, s, v)
+		return
+	}
+	r.sinkWork(e, s, func(ctx context.Context) error { return verifier.Holds(ctx, *v) }, func(changed error) {
+		if changed == nil || s.holds != v {
+			return
+		}
+		log := r.log(e).With("sink", s.id, "change", changed)
+		if !s.mayRestore(r.clock.Now()) {
+			s.contested = true
+			s.failure = fmt.Sprintf("contested: somebody changed it more than %d times in %s, it is left alone until the next version: %v", restoreMost, restoreWindow, changed)
+			log.Error("sink contested: somebody else keeps changing it; it is left alone until the next version")
+			return
+		}
+		log.Warn("sink was changed by somebody else, putting the value back")
+		r.publish(e, s, v)
+	})
+}
+
+// mayRestore counts a restore, unless there were too many.
+func (s *sinkState) mayRestore(now time.Time) bool {
+	for len(s.restores) > 0 && now.Sub(s.restores[0]) >= restoreWindow {
+		s.restores = s.restores[1:]
+	}
+	if len(s.restores) >= restoreMost {
+		return false
+	}
+	s.restores = append(s.restores, now)
+	return true
+}
+
+// sinkWork has a worker do something with s, one thing at a time, and calls
+// end in the loop. What takes too long is reported and waited for all the same.
+func (r *Refresher) sinkWork(e *entry, s *sinkState, do func(context.Context) error, end func(error)) {
+	s.busy, s.overdue, s.deadline = true, false, time.Time{}
+	r.disk.run(func() {
+		s.deadline = r.clock.Now().Add(publishTimeout)
+		e.wake = earlier(e.wake, s.deadline)
+		r.wakes.update(e)
+		r.spawn(func() func() {
+			ctx, cancel := context.WithTimeout(r.work, publishTimeout)
+			defer cancel()
+			err := do(ctx)
+			return func() {
+				if !s.overdue {
+					r.disk.release()
+				}
+				s.busy, s.overdue, s.deadline = false, false, time.Time{}
+				if s.removed {
+					r.closeSink(e, s)
+					return
+				}
+				end(err)
+				r.checkSeen(e)
+				r.advance(e)
+			}
+		})
+	})
+}
+
+func (r *Refresher) publishedTo(e *entry, s *sinkState, v *Version, err error) {
+	now := r.clock.Now()
+	log := r.log(e).With("sink", s.id)
+	if err != nil {
+		s.failures++
+		s.notBefore = now.Add(backoff(s.failures, backoffMax, r.opt.Random()))
+		if s.failure != err.Error() {
+			s.failure = err.Error()
+			log.Error("sink not written, its old content stays", "version", v.N, "error", err, "retry_in", until(s.notBefore, now))
+		} else {
+			log.Debug("sink not written again", "version", v.N, "attempt", s.failures, "retry_in", until(s.notBefore, now))
+		}
+		s.holds = nil // what it holds now is not known
+		return
+	}
+	if s.failures > 0 {
+		log.Info("sink written again", "version", v.N, "failed_attempts", s.failures)
+	} else {
+		log.Debug("sink written", "version", v.N)
+	}
+	s.holds, s.failures, s.failure, s.notBefore = v, 0, "", time.Time{}
+}
+
+// closeSink lets go of a sink that was removed. What it wrote stays.
+func (r *Refresher) closeSink(e *entry, s *sinkState) {
+	s.removed = true
+	if s.busy {
+		return // sinkWork comes back here
+	}
+	s.busy = true
+	log := r.log(e).With("sink", s.id)
+	r.spawn(func() func() {
+		ctx, cancel := context.WithTimeout(r.work, publishTimeout)
+		defer cancel()
+		err := s.sink.Close(ctx)
+		return func() {
+			if err != nil {
+				log.Error("sink not closed", "error", err)
+			} else {
+				log.Info("sink is no longer written to; what it holds stays")
+			}
+		}
+	})
+}

@@ -1,0 +1,488 @@
+package refresher
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// bubble runs a test in virtual time.
+func bubble(t *testing.T, f func(t *testing.T)) {
+	t.Helper()
+	t.Parallel()
+	synctest.Test(t, f)
+}
+
+func TestTheFirstValueIsMintedProvenAndPublishedAtOnce(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		g := newRig(12 * time.Hour)
+		g.run(t, Options{})
+		s := g.status(t)
+		if s.Health != Fresh || s.Version == nil || s.Version.N != 1 || s.Proof.Verdict != Accepted {
+			t.Fatalf("status %+v", s)
+		}
+		if all := g.sink.versions(); len(all) != 1 || all[0] != *s.Version {
+			t.Fatalf("sink holds %v", all)
+		}
+		select {
+		case <-g.Ready():
+		default:
+			t.Error("not ready")
+		}
+	})
+}
+
+func TestADayOfHourlyRefreshesMintsOncePerHour(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		g := newRig(12 * time.Hour)
+		g.run(t, Options{})
+		pass(24*time.Hour + time.Minute)
+		mints, probes := g.cloud.counts()
+		if mints != 25 {
+			t.Errorf("%d mints in a day, want 25", mints)
+		}
+		if probes < 24*3 || probes > 24*4+25 {
+			t.Errorf("%d probes in a day", probes)
+		}
+		for i, v := range g.sink.versions() {
+			if v.N != uint64(i)+1 {
+				t.Errorf("version %d has number %d", i+1, v.N)
+			}
+		}
+	})
+}
+
+func TestAnOutageOfEightHoursGoesUnnoticed(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		g := newRig(12 * time.Hour)
+		g.run(t, Options{})
+		pass(30 * time.Minute)
+		before, _ := g.cloud.counts()
+		g.cloud.set(outage, nil)
+		for h := range 8 {
+			pass(time.Hour)
+			if s := g.status(t); s.Health != Fresh {
+				t.Fatalf("after %d hours of outage: %s", h+1, s.Health)
+			}
+		}
+		after, _ := g.cloud.counts()
+		if n := after - before; n > 13*8 {
+			t.Errorf("%d mints in 8 hours of trouble", n)
+		}
+		s := g.status(t)
+		if s.Failures == 0 || !strings.Contains(s.Reason, errOutage.Error()) {
+			t.Errorf("status does not say what is wrong: %+v", s)
+		}
+		g.cloud.set(nil, nil)
+		pass(10 * time.Minute)
+		if s := g.status(t); s.Failures != 0 || g.Now().Sub(s.Version.MintedAt) > 10*time.Minute {
+			t.Errorf("not fresh ten minutes after the outage: %+v", s)
+		}
+	})
+}
+
+func TestTroubleStaysWithinTheBudgetInEveryHour(t *testing.T) {
+	for name, set := range map[string]func(*cloud){
+		"the source fails":             func(c *cloud) { c.set(outage, nil) },
+		"every new value is rejected":  func(c *cloud) { c.set(nil, always(Finding{Verdict: RejectedToken})) },
+		"no value has access":          func(c *cloud) { c.set(nil, always(Finding{Verdict: RejectedAccess})) },
+		"the probe never can tell":     func(c *cloud) { c.set(nil, always(Finding{Verdict: Unknown})) },
+		"the probe says 429 for hours": func(c *cloud) { c.set(nil, always(Finding{Verdict: Unknown, Throttled: true})) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				g := newRig(12 * time.Hour)
+				g.run(t, Options{})
+				pass(10 * time.Minute)
+				set(g.cloud)
+				pass(36 * time.Hour)
+				for what, times := range map[string]struct {
+					at   []time.Time
+					most int
+				}{"mints": {g.cloud.mints, 13}, "probes": {g.cloud.probed, 24}} {
+					for i, from := range times.at {
+						n := 0
+						for _, at := range times.at[i:] {
+							if at.Sub(from) < time.Hour {
+								n++
+							}
+						}
+						if n > times.most {
+							t.Fatalf("%d %s in the hour from %s", n, what, from)
+						}
+					}
+				}
+			})
+		})
+	}
+}
+
+func TestASinkThatFailsIsRetriedAndTheOthersAreWritten(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		g := newRig(12 * time.Hour)
+		bad := &memorySink{id: "bad", err: errors.New("disk full")}
+		g.spec.Sinks = append(g.spec.Sinks, bad)
+		g.run(t, Options{})
+		if len(g.sink.versions()) != 1 {
+			t.Error("the good sink was not written")
+		}
+		if s := g.status(t).Sinks[1]; s.Current || s.Failure != "disk full" {
+			t.Errorf("status of the bad sink: %+v", s)
+		}
+		select {
+		case <-g.Ready():
+			t.Error("ready although a sink has nothing")
+		default:
+		}
+		pass(10 * time.Minute)
+		bad.fail(nil)
+		pass(backoffMax)
+		if s := g.status(t).Sinks[1]; !s.Current {
+			t.Errorf("the sink did not recover: %+v", s)
+		}
+		<-g.Ready()
+	})
+}
+
+func TestASinkThatHangsHoldsUpNobody(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		g := newRig(12 * time.Hour)
+		hung := &memorySink{id: "hung", block: make(chan struct{})}
+		g.spec.Sinks = append(g.spec.Sinks, hung)
+		g.run(t, Options{})
+		pass(publishTimeout + time.Second)
+		if s := g.status(t); !s.Sinks[0].Current || !strings.Contains(s.Sinks[1].Failure, "hangs") {
+			t.Errorf("sinks: %+v", s.Sinks)
+		}
+		pass(3 * time.Hour)
+		if s := g.status(t); s.Version.N < 3 || !s.Sinks[0].Current {
+			t.Errorf("no refreshes while a sink hangs: %+v", s)
+		}
+		close(hung.block)
+		synctest.Wait()
+		if s := g.status(t); !s.Sinks[1].Current {
+			t.Errorf("the sink that woke up does not hold the version: %+v", s.Sinks[1])
+		}
+	})
+}
+
+func TestADisturbedSinkIsPutBackThreeTimesAndThenLeftAlone(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		g := newRig(12 * time.Hour)
+		g.run(t, Options{})
+		for range 5 {
+			g.sink.disturb()
+			g.Disturbed("bot", "memory")
+			pass(time.Second)
+		}
+		if s := g.status(t).Sinks[0]; !s.Contested || len(g.sink.versions()) != 4 {
+			t.Fatalf("sink %+v, written %d times", s, len(g.sink.versions()))
+		}
+		pass(time.Hour)
+		if s := g.status(t).Sinks[0]; s.Contested || !s.Current {
+			t.Errorf("the next version did not end the contest: %+v", s)
+		}
+	})
+}
+
+func TestAnUndisturbedSinkIsNotWrittenAgain(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		g := newRig(12 * time.Hour)
+		g.run(t, Options{})
+		for range 10 {
+			g.Disturbed("bot", "memory")
+			synctest.Wait()
+		}
+		if s := g.status(t).Sinks[0]; s.Contested || len(g.sink.versions()) != 1 {
+			t.Errorf("sink %+v, written %d times", s, len(g.sink.versions()))
+		}
+	})
+}
+
+func TestARevokedValueIsConfirmedAndReplaced(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		g := newRig(12 * time.Hour)
+		g.run(t, Options{})
+		first := *g.status(t).Version
+		g.cloud.set(nil, func(v Value) Finding {
+			if v == first.Value {
+				return Finding{Verdict: RejectedToken, Reason: "401"}
+			}
+			return Finding{Verdict: Accepted}
+		})
+		g.Report("bot", first.Lineage, first.N)
+		pass(time.Second)
+		if s := g.status(t); !s.Servable(g.Now()) || s.Version.N != 1 {
+			t.Fatalf("one 401 was believed: %+v", s)
+		}
+		pass(confirmAfter)
+		if s := g.status(t); s.Version.N != 2 || s.Health != Fresh || s.Version.Lineage != first.Lineage {
+			t.Fatalf("not replaced after the confirmation: %+v", s)
+		}
+	})
+}
+
+func TestARevokedValueIsNotServedWhileThereIsNoOther(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		g := newRig(12 * time.Hour)
+		store := &memoryStore{}
+		g.run(t, Options{Store: store})
+		g.cloud.set(outage, always(Finding{Verdict: RejectedToken}))
+		pass(16*time.Minute + confirmAfter)
+		if s := g.status(t); s.Health != Revoked || s.Servable(g.Now()) {
+			t.Fatalf("status %+v", s)
+		}
+		if saved := store.saved["bot"]; saved.f.Verdict != RejectedToken {
+			t.Error("a restart would serve the revoked value")
+		}
+		g.cloud.set(outage, nil) // the API erred
+		pass(5 * time.Minute)
+		if s := g.status(t); s.Health != Fresh {
+			t.Errorf("a value that works again is not served: %+v", s)
+		}
+	})
+}
+
+func TestReportsStartAtMostOneProbeInTenSeconds(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		g := newRig(12 * time.Hour)
+		g.run(t, Options{})
+		v := g.status(t).Version
+		_, before := g.cloud.counts()
+		for range 100 {
+			g.Report("bot", v.Lineage, v.N)
+			pass(100 * time.Millisecond)
+		}
+		if _, after := g.cloud.counts(); after-before > 2 {
+			t.Errorf("%d probes in 10 s of reports", after-before)
+		}
+		g.Report("bot", v.Lineage, v.N+1)
+		g.Report("bot", "other", v.N)
+		g.Report("nobody", "", 0)
+	})
+}
+
+func TestARestartServesTheSavedValueAtOnce(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		store := &memoryStore{}
+		g := newRig(12 * time.Hour)
+		g.run(t, Options{Store: store})
+		first := *g.status(t).Version
+		g.stop()
+
+		again := newRig(12 * time.Hour)
+		again.cloud.set(outage, always(Finding{Verdict: Unknown}))
+		again.run(t, Options{Store: store})
+		s := again.status(t)
+		if s.Version == nil || *s.Version != first || s.Health != Unchecked || !s.Sinks[0].Current {
+			t.Fatalf("after the restart: %+v", s)
+		}
+		again.cloud.set(nil, nil)
+		pass(10 * time.Minute)
+		if s := again.status(t); s.Health != Fresh {
+			t.Errorf("not checked: %+v", s)
+		}
+		again.stop()
+
+		other := newRig(12 * time.Hour)
+		other.cloud.identity = "other account"
+		other.cloud.set(outage, nil)
+		other.run(t, Options{Store: store})
+		if s := other.status(t); s.Version != nil {
+			t.Errorf("another account's value is served: %+v", s)
+		}
+	})
+}
+
+func TestAStoreThatFailsBlocksNothing(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		g := newRig(12 * time.Hour)
+		g.run(t, Options{Store: &memoryStore{err: errors.New("read-only file system")}})
+		if s := g.status(t); s.Health != Fresh || s.StoreFailure == "" || !s.Sinks[0].Current {
+			t.Errorf("status %+v", s)
+		}
+	})
+}
+
+func TestAWallClockStepIsFollowedAtOnce(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		g := newRig(12 * time.Hour)
+		g.run(t, Options{})
+		g.clock.step(5 * time.Hour)
+		synctest.Wait()
+		if mints, _ := g.cloud.counts(); mints != 2 {
+			t.Errorf("%d mints after a suspend of 5 hours, want 2", mints)
+		}
+		g.clock.step(-5 * time.Hour)
+		pass(61 * time.Minute)
+		if mints, _ := g.cloud.counts(); mints < 3 {
+			t.Error("no refresh within an hour of the clock's way back")
+		}
+	})
+}
+
+func TestTokensOfOneIdentityShareAMint(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		g := newRig(12 * time.Hour)
+		second := g.spec
+		second.Token, second.Sinks = "second", []Sink{&memorySink{id: "memory 2"}}
+		g.run(t, Options{}, second)
+		if mints, probes := g.cloud.counts(); mints != 1 || probes != 2 {
+			t.Errorf("%d mints and %d probes, want 1 and 2", mints, probes)
+		}
+	})
+}
+
+func TestProbesOfAHostAreRateLimited(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		g := newRig(12 * time.Hour)
+		var more []Spec
+		for i := range 99 {
+			s := g.spec
+			s.Token, s.Sinks = "t"+string(rune('0'+i/10))+string(rune('0'+i%10)), nil
+			more = append(more, s)
+		}
+		g.run(t, Options{ProbesPerSecond: 5}, more...)
+		pass(10 * time.Second)
+		if _, probes := g.cloud.counts(); probes < 50 || probes > 56 {
+			t.Errorf("%d probes in 10 s, want about 50", probes)
+		}
+		pass(10 * time.Second)
+		if _, probes := g.cloud.counts(); probes < 100 {
+			t.Errorf("%d probes of 100 tokens", probes)
+		}
+	})
+}
+
+func TestARefreshOnRequestTellsHowItEnded(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		g := newRig(12 * time.Hour)
+		g.run(t, Options{})
+		ctx := context.Background()
+		pass(time.Second) // values of the same end are not news
+		o, err := g.Refresh(ctx, "bot")
+		if err != nil || o.Result != ResultPublished || o.Status.Version.N != 2 || !o.Status.Sinks[0].Current {
+			t.Errorf("%+v, %v", o, err)
+		}
+		g.cloud.set(outage, nil)
+		if o, err = g.Refresh(ctx, "bot"); err != nil || o.Result != ResultFailed || !strings.Contains(o.Reason, errOutage.Error()) {
+			t.Errorf("%+v, %v", o, err)
+		}
+		same := g.status(t).Version
+		g.cloud.set(func(int) (Minted, error) {
+			return Minted{Value: same.Value, Type: TypeIAM, ExpiresAt: same.ExpiresAt}, nil
+		}, nil)
+		if o, err = g.Refresh(ctx, "bot"); err != nil || o.Result != ResultUnchanged {
+			t.Errorf("%+v, %v", o, err)
+		}
+		pass(time.Second)
+		g.cloud.set(nil, always(Finding{Verdict: RejectedToken}))
+		if o, err = g.Refresh(ctx, "bot"); err != nil || o.Result != ResultRejected {
+			t.Errorf("%+v, %v", o, err)
+		}
+		g.cloud.set(nil, always(Finding{Verdict: Unknown}))
+		if o, err = g.Refresh(ctx, "bot"); err != nil || o.Result != ResultHeld {
+			t.Errorf("%+v, %v", o, err)
+		}
+		if _, err = g.Refresh(ctx, "nobody"); !errors.Is(err, ErrUnknownToken) {
+			t.Error(err)
+		}
+		g.stop()
+		if _, err = g.Refresh(ctx, "bot"); !errors.Is(err, ErrEnded) {
+			t.Error(err)
+		}
+	})
+}
+
+func TestSwapTakesAllOrNothing(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		g := newRig(12 * time.Hour)
+		g.run(t, Options{})
+		first := *g.status(t).Version
+		ctx := context.Background()
+
+		broken := newCloud(time.Hour)
+		broken.set(outage, nil)
+		added := Spec{Token: "new", Required: true, Policy: hourly(), Source: broken, Probe: broken}
+		if err := g.Swap(ctx, []Spec{added}); err == nil || !strings.Contains(err.Error(), `token "new"`) {
+			t.Errorf("a token that cannot mint was swapped in: %v", err)
+		}
+		changed := g.spec
+		changed.Sinks = []Sink{&memorySink{id: "bad", err: errors.New("no such directory")}}
+		if err := g.Swap(ctx, []Spec{changed}); err == nil || !strings.Contains(err.Error(), "no such directory") {
+			t.Errorf("a sink that fails its check was swapped in: %v", err)
+		}
+		if s := g.status(t); *s.Version != first || len(g.Snapshots()) != 1 {
+			t.Errorf("something was swapped: %+v", s)
+		}
+
+		moved := g.spec
+		other := newCloud(time.Hour)
+		other.identity = "other account"
+		sink := &memorySink{id: "new place"}
+		moved.Source, moved.Probe, moved.Sinks = other, other, []Sink{sink}
+		if err := g.Swap(ctx, []Spec{moved}); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		s := g.status(t)
+		if s.Version.N != 2 || s.Version.Lineage != first.Lineage || !s.Version.ExpiresAt.Before(first.ExpiresAt) || !s.Sinks[0].Current {
+			t.Errorf("the new source's value is not published: %+v", s)
+		}
+		if !g.sink.closed {
+			t.Error("the sink that is no longer listed was not closed")
+		}
+		if err := g.Swap(ctx, nil); err != nil {
+			t.Fatal(err)
+		}
+		if _, ok := g.Snapshot("bot"); ok {
+			t.Error("a removed token is still there")
+		}
+	})
+}
+
+func TestSwapCarriesUnchangedTokensOverWhateverTheirState(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		g := newRig(12 * time.Hour)
+		g.cloud.set(outage, nil)
+		g.run(t, Options{})
+		added := newCloud(time.Hour)
+		if err := g.Swap(context.Background(), []Spec{g.spec, {Token: "new", Policy: hourly(), Source: added, Probe: added}}); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		if s, _ := g.Snapshot("new"); s.Health != Fresh {
+			t.Errorf("new token: %+v", s)
+		}
+		if s := g.status(t); s.Health != Pending || s.Failures == 0 {
+			t.Errorf("old token: %+v", s)
+		}
+	})
+}
+
+func TestARotatedKeyIsProvenByItself(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		g := newRig(12 * time.Hour)
+		g.run(t, Options{})
+		// A mint with the old key is under way when the new one is tried.
+		slow := make(chan struct{})
+		g.cloud.set(func(int) (Minted, error) { <-slow; return Minted{}, errOutage }, nil)
+		go func() { _, _ = g.Refresh(context.Background(), "bot") }()
+		synctest.Wait()
+		rotated := g.spec
+		key := newCloud(12*time.Hour + time.Second)
+		key.n = 100
+		rotated.Source = key
+		if err := g.Swap(context.Background(), []Spec{rotated}); err != nil {
+			t.Fatal(err)
+		}
+		close(slow)
+		synctest.Wait()
+		if s := g.status(t); s.Failures != 0 || s.Version.N != 2 || s.Version.Value != NewValue("fake account-101") {
+			t.Errorf("after the rotation: %+v", s)
+		}
+	})
+}

@@ -1,0 +1,82 @@
+package refresher
+
+import (
+	"sync"
+	"time"
+)
+
+// skewTolerated is how wrong the local clock may be before it is corrected
+// for: Date headers have whole seconds, answers take their time.
+const skewTolerated = 30 * time.Second
+
+// serverClock estimates what time it is for the servers that judge tokens.
+//
+// There are two witnesses: the local wall clock, corrected by the skew that
+// the last Date header showed, and that header's time plus what has elapsed
+// since on a clock that nobody sets. A stepped clock fools the first, a paused
+// virtual machine the second, both into thinking that it is too early. The
+// later one is believed: a token is called expired too early rather than too
+// late. Its methods may be called concurrently.
+type serverClock struct {
+	local Clock
+
+	mu       sync.RWMutex
+	skew     time.Duration // servers minus local, beyond tolerance
+	measured time.Duration // the same as measured last, for the metric
+	server   time.Time     // zero before the first Date
+	elapsed  time.Duration // of local when it was server
+}
+
+// moment is a reading of the local clock.
+type moment struct {
+	wall    time.Time
+	elapsed time.Duration
+}
+
+func (c *serverClock) moment() moment { return moment{c.local.Now(), c.local.Elapsed()} }
+
+// Now estimates the servers' time.
+func (c *serverClock) Now() time.Time {
+	m := c.moment()
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	now := m.wall.Add(c.skew)
+	if !c.server.IsZero() {
+		now = later(now, c.server.Add(m.elapsed-c.elapsed))
+	}
+	return now
+}
+
+// toLocal turns a time of the servers into the local wall time at which an
+// alarm for it is to be set.
+func (c *serverClock) toLocal(t time.Time) time.Time {
+	return t.Add(c.local.Now().Sub(c.Now()))
+}
+
+// Skew is how far the servers' clock was ahead of ours when last measured.
+func (c *serverClock) Skew() time.Duration {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	return c.measured
+}
+
+// observe takes in a server's Date, of an exchange between two readings.
+func (c *serverClock) observe(date time.Time, before, after moment) {
+	if date.IsZero() {
+		return
+	}
+	// The Date was true at some moment in between, and was cut to a second.
+	least, most := date.Sub(after.wall), date.Add(time.Second).Sub(before.wall)
+	if least > most {
+		return // the clock was set back meanwhile: nothing can be told
+	}
+	skew := min(max(0, least), most)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.measured = skew
+	c.skew = 0
+	if skew > skewTolerated || skew < -skewTolerated {
+		c.skew = skew
+	}
+	c.server, c.elapsed = after.wall.Add(c.skew), after.elapsed
+}

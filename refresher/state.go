@@ -1,0 +1,184 @@
+package refresher
+
+import "time"
+
+// State is all that is known of one token. It is a value: [State.After] makes
+// a new one and changes nothing. All times are wall time as the servers see it.
+type State struct {
+	// Lineage and N name the newest version ever published.
+	Lineage string
+	N       uint64
+
+	// Published is the current version; nil before the first.
+	Published *Version
+	// Proof is the last finding about Published that told something: Unproven
+	// when it never was probed, Unknown when it was published unverified.
+	Proof Finding
+	// VerifiedAt is when Published was last accepted.
+	VerifiedAt time.Time
+	// Unchecked: Published was restored after a restart and not probed since.
+	Unchecked bool
+	// DoubtSince is since when probes of Published cannot tell.
+	DoubtSince time.Time
+	// SuspectSince is when Published got a 401 that is not yet confirmed.
+	SuspectSince time.Time
+	// SourceChanged: the next accepted candidate is published whatever its end.
+	SourceChanged bool
+
+	// Held is the candidate; nil when there is none.
+	Held *Candidate
+
+	// MintedAt is when the source last gave a value.
+	MintedAt time.Time
+	// Failures counts failed attempts in a row, FailedAt is the newest one.
+	Failures     int
+	FailingSince time.Time
+	FailedAt     time.Time
+	LastFailure  string
+	// NotBefore is when the next attempt may start.
+	NotBefore time.Time
+	mintAsked asked
+	mints     budget
+
+	// ProbedAt is when Published was last probed on schedule or to confirm.
+	ProbedAt time.Time
+	// ProbeNotBefore is when the next probe that no consumer asked for may start.
+	ProbeNotBefore time.Time
+	ProbeFailures  int // probes in a row that could not tell
+	Throttle       int // how often a 429 doubled the interval
+	probeAsked     asked
+	probes         budget
+
+	Requested  bool      // a person asks for a refresh
+	Reported   bool      // a consumer reports a 401
+	ReportedAt time.Time // when a report last started a probe
+
+	// Busy flags: what workers are doing.
+	Minting, ProbingCandidate, ProbingPublished, Saving bool
+
+	// Roll is a chance in [0,1) that the owner draws anew for each event;
+	// phase is the one that the next scheduled refresh is delayed by.
+	Roll  float64
+	phase float64
+
+	// at is when the state was made; see shift.
+	at time.Time
+}
+
+// Candidate is a minted value that is not published yet.
+type Candidate struct {
+	Minted
+	// HeldSince is when it was minted.
+	HeldSince time.Time
+	// Finding is the last one about it; Unproven before the first.
+	Finding Finding
+	// Restored is the version that this value already was, after a restart:
+	// it is published again under its own number.
+	Restored *Version
+}
+
+func (c *Candidate) expiredAt(now time.Time) bool {
+	return !c.ExpiresAt.IsZero() && !now.Before(c.ExpiresAt)
+}
+
+// usable tells whether readers may be given Published at now.
+func (s State) usable(now time.Time) bool {
+	return s.Published != nil && s.Proof.Verdict != RejectedToken && !s.Published.ExpiredAt(now)
+}
+
+// Health is the state in one word at now.
+func (s State) Health(now time.Time) Health {
+	switch {
+	case s.Published == nil:
+		return Pending
+	case s.Proof.Verdict == RejectedToken:
+		return Revoked
+	case s.Published.ExpiredAt(now):
+		return Expired
+	case s.Proof.Verdict == RejectedAccess:
+		return NoAccess
+	case s.Unchecked:
+		return Unchecked
+	case s.Proof.Verdict == Unknown:
+		return Unverified
+	}
+	return Fresh
+}
+
+// lifetime of the published value, or of the candidate; zero when unknown.
+func (s State) lifetime() time.Duration {
+	switch {
+	case s.Published != nil && !s.Published.ExpiresAt.IsZero():
+		return s.Published.ExpiresAt.Sub(s.Published.MintedAt)
+	case s.Held != nil && !s.Held.ExpiresAt.IsZero():
+		return s.Held.ExpiresAt.Sub(s.Held.HeldSince)
+	}
+	return 0
+}
+
+// shift keeps the state's own times sensible when the clock went back: what
+// was then is not in the future now, and waits are as long as they were. The
+// ends of values are the servers' times and stay.
+func (s State) shift(now time.Time) State {
+	back := s.at.Sub(now)
+	s.at = now
+	if back <= 0 {
+		return s
+	}
+	for _, t := range []*time.Time{
+		&s.VerifiedAt, &s.DoubtSince, &s.SuspectSince, &s.MintedAt, &s.FailingSince, &s.FailedAt, &s.NotBefore,
+		&s.mintAsked.at, &s.mintAsked.until, &s.mints.tat, &s.ProbedAt, &s.ProbeNotBefore, &s.probeAsked.at,
+		&s.probeAsked.until, &s.probes.tat, &s.ReportedAt,
+	} {
+		if !t.IsZero() {
+			*t = t.Add(-back)
+		}
+	}
+	if s.Held != nil {
+		held := *s.Held
+		held.HeldSince = held.HeldSince.Add(-back)
+		s.Held = &held
+	}
+	return s
+}
+
+// failed counts a failed attempt and says when the next may start.
+func (s *State) failed(p Policy, now time.Time, f Failure) {
+	s.Failures++
+	if s.Failures == 1 {
+		s.FailingSince = now
+	}
+	s.FailedAt, s.LastFailure = now, f.Err.Error()
+	n, limit := s.Failures, backoffMax
+	if f.Permanent {
+		n += permanentClimbs
+	}
+	if p.insideBeforeExpiry(s.Published, now) && !s.Published.ExpiredAt(now) {
+		limit = min(limit, max(s.Published.ExpiresAt.Sub(now)/10, s.urgentMin()))
+	}
+	s.NotBefore = later(now.Add(backoff(n, limit, s.Roll)), s.mints.ready(mintBurst))
+	s.mintAsked = askedFor(f.RetryAfter, now)
+}
+
+// urgentMin is the shortest retry near the end of a value: 5 s, less for
+// values that live for seconds.
+func (s State) urgentMin() time.Duration {
+	if l := s.lifetime(); l > 0 {
+		return min(urgentRetryMin, l/20)
+	}
+	return urgentRetryMin
+}
+
+func (s State) mintPace(p Policy, now time.Time) time.Duration {
+	return paceOf(mintInterval, s.lifetime(), mintShare, p.Refresh, now)
+}
+
+func (s State) probePace(p Policy, now time.Time) time.Duration {
+	return paceOf(probeInterval, s.lifetime(), probeShare, p.Reprobe, now)
+}
+
+// recovered ends a row of failures.
+func (s *State) recovered() {
+	s.Failures, s.LastFailure = 0, ""
+	s.FailingSince, s.FailedAt, s.NotBefore, s.mintAsked = time.Time{}, time.Time{}, time.Time{}, asked{}
+}

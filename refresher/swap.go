@@ -1,0 +1,218 @@
+package refresher
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+)
+
+// Swap replaces the specs by others, all or nothing. A token that is new, or
+// whose source or probe is another object than before, must mint a value that
+// is accepted within 30 s; sinks that are other objects must pass their check.
+// If all do, everything is swapped at once; otherwise nothing is, and the error
+// names all that failed. Unchanged tokens are carried over whatever their
+// state. Swap waits for its end; concurrent calls must be kept apart by the
+// caller. Sinks that are no longer listed are closed.
+func (r *Refresher) Swap(ctx context.Context, specs []Spec) error {
+	trials, err := r.prepare(ctx, specs)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, trialTimeout)
+	defer cancel()
+	var wg sync.WaitGroup
+	for _, t := range trials {
+		wg.Go(func() { t.run(ctx, r) })
+	}
+	wg.Wait()
+	var problems []error
+	for _, t := range trials {
+		if t.err != nil {
+			problems = append(problems, fmt.Errorf("token %q: %w", t.spec.Token, t.err))
+		}
+	}
+	if len(problems) > 0 {
+		return errors.Join(problems...)
+	}
+	return r.call(ctx, func() { r.swap(trials) })
+}
+
+// trial is one spec on its way in.
+type trial struct {
+	spec          Spec
+	prove         bool // mint and probe
+	sourceChanged bool
+	newSinks      []Sink
+
+	candidate Candidate
+	err       error
+}
+
+// prepare compares the specs with what runs.
+func (r *Refresher) prepare(ctx context.Context, specs []Spec) ([]*trial, error) {
+	trials := make([]*trial, 0, len(specs))
+	err := r.call(ctx, func() {
+		tokens := *r.tokens.Load()
+		for _, spec := range specs {
+			t := &trial{spec: spec, prove: true, sourceChanged: true}
+			old := map[Sink]bool{}
+			if e, ok := tokens[spec.Token]; ok {
+				t.prove = e.spec.Source != spec.Source || e.spec.Probe != spec.Probe
+				t.sourceChanged = e.spec.Source.Identity() != spec.Source.Identity()
+				for _, s := range e.spec.Sinks {
+					old[s] = true
+				}
+			}
+			for _, s := range spec.Sinks {
+				if !old[s] {
+					t.newSinks = append(t.newSinks, s)
+				}
+			}
+			trials = append(trials, t)
+		}
+	})
+	return trials, err
+}
+
+func (t *trial) run(ctx context.Context, r *Refresher) {
+	var problems []error
+	for _, s := range t.newSinks {
+		if err := s.Check(ctx); err != nil {
+			problems = append(problems, fmt.Errorf("sink %s: %w", s.ID(), err))
+		}
+	}
+	if t.prove {
+		if err := t.mintAndProbe(ctx, r); err != nil {
+			problems = append(problems, err)
+		}
+	}
+	t.err = errors.Join(problems...)
+}
+
+func (t *trial) mintAndProbe(ctx context.Context, r *Refresher) error {
+	type answer struct {
+		m   Minted
+		err error
+	}
+	minted, err := await(ctx, r, func(end func(answer)) {
+		r.mintAlone(t.spec.Source, func(m Minted, err error) { end(answer{m, err}) })
+	})
+	if err == nil {
+		err = minted.err
+	}
+	if err != nil {
+		return err
+	}
+	t.candidate = Candidate{Minted: minted.m}
+	if t.spec.Probe == nil {
+		return nil
+	}
+	for n := 1; ; n++ {
+		finding, err := await(ctx, r, func(end func(Finding)) { r.probe(t.spec, minted.m.Value, true, end) })
+		if err != nil {
+			return err
+		}
+		t.candidate.Finding = finding
+		switch finding.Verdict {
+		case Accepted:
+			return nil
+		case Unknown:
+			pause := time.NewTimer(max(backoff(n, 8*time.Second, r.opt.Random()), finding.RetryAfter, 100*time.Millisecond))
+			select {
+			case <-pause.C:
+				continue
+			case <-ctx.Done():
+				pause.Stop()
+			}
+		}
+		return fmt.Errorf("its new value was not accepted within %s: %s: %s", trialTimeout, finding.Verdict, finding.Reason)
+	}
+}
+
+// await has the loop begin something and waits for what it ends with.
+func await[T any](ctx context.Context, r *Refresher, begin func(end func(T))) (T, error) {
+	result := make(chan T, 1)
+	err := r.call(ctx, func() { begin(func(t T) { result <- t }) })
+	var none T
+	if err != nil {
+		return none, err
+	}
+	select {
+	case t := <-result:
+		return t, nil
+	case <-r.done:
+		return none, ErrEnded
+	case <-ctx.Done():
+		return none, fmt.Errorf("no answer within %s: %w", trialTimeout, ctx.Err())
+	}
+}
+
+// swap puts the proven specs into force. It runs in the loop.
+func (r *Refresher) swap(trials []*trial) {
+	now := r.clock.Now()
+	old := *r.tokens.Load()
+	tokens := make(map[string]*entry, len(trials))
+	r.unready = 0
+	for _, t := range trials {
+		e, ok := old[t.spec.Token]
+		if ok {
+			r.replaceSinks(e, t.spec.Sinks)
+			e.spec = t.spec
+		} else {
+			e = newEntry(t.spec)
+			r.log(e).Info("token added")
+		}
+		if t.prove {
+			e.gen++
+			e.apply(r, Replaced{Candidate: t.candidate, SourceChanged: t.sourceChanged}, now)
+		}
+		if e.spec.Required && !e.seen {
+			r.unready++
+		}
+		tokens[t.spec.Token] = e
+	}
+	for name, e := range old {
+		if tokens[name] == nil {
+			r.remove(e)
+		}
+	}
+	r.tokens.Store(&tokens)
+	for _, e := range tokens {
+		r.advance(e)
+		r.checkSeen(e)
+	}
+	r.checkReady()
+}
+
+func (r *Refresher) replaceSinks(e *entry, sinks []Sink) {
+	kept := map[Sink]*sinkState{}
+	for _, s := range e.sinks {
+		kept[s.sink] = s
+	}
+	e.sinks = nil
+	for _, sink := range sinks {
+		s, ok := kept[sink]
+		if !ok {
+			s = &sinkState{sink: sink, id: sink.ID()}
+		}
+		delete(kept, sink)
+		e.sinks = append(e.sinks, s)
+	}
+	for _, s := range kept {
+		r.closeSink(e, s)
+	}
+}
+
+// remove ends a token. What its sinks hold stays.
+func (r *Refresher) remove(e *entry) {
+	e.gone = true
+	e.wake = time.Time{}
+	r.wakes.remove(e)
+	r.log(e).Info("token removed; what its sinks hold stays")
+	r.tell(e, &RefreshOutcome{Result: ResultFailed, Reason: "the token was removed from the configuration"})
+	for _, s := range e.sinks {
+		r.closeSink(e, s)
+	}
+}

@@ -1,0 +1,270 @@
+package refresher
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"time"
+)
+
+// lane runs a limited number of jobs at once, the others in order. It belongs
+// to the loop.
+type lane struct {
+	limit, running int
+	queue          []func()
+}
+
+// run calls start now or when there is room. Whoever ends the job calls release.
+func (l *lane) run(start func()) {
+	if l.running == l.limit {
+		l.queue = append(l.queue, start)
+		return
+	}
+	l.running++
+	start()
+}
+
+func (l *lane) release() {
+	l.running--
+	if len(l.queue) > 0 && l.running < l.limit {
+		start := l.queue[0]
+		l.queue = l.queue[1:]
+		l.running++
+		start()
+	}
+}
+
+// mintJob is a mint under way or waiting for room. Tokens of one identity that
+// are due meanwhile share it.
+type mintJob struct{ ends []func(Minted, error) }
+
+// mint asks a source and calls end in the loop with the answer. It joins a mint
+// of the same identity that is under way.
+func (r *Refresher) mint(source Source, end func(Minted, error)) {
+	id := source.Identity()
+	if job, ok := r.mints[id]; ok {
+		job.ends = append(job.ends, end)
+		return
+	}
+	job := &mintJob{ends: []func(Minted, error){end}}
+	r.mints[id] = job
+	r.mintAlone(source, func(m Minted, err error) {
+		delete(r.mints, id)
+		for _, end := range job.ends {
+			end(m, err)
+		}
+	})
+}
+
+// mintAlone asks just this source: a new key is not proven by the old one.
+func (r *Refresher) mintAlone(source Source, end func(Minted, error)) {
+	r.minters.run(func() {
+		r.spawn(func() func() {
+			ctx, cancel := context.WithTimeout(r.work, mintTimeout)
+			defer cancel()
+			before := r.clock.moment()
+			m, err := source.Mint(ctx)
+			after := r.clock.moment()
+			return func() {
+				r.minters.release()
+				r.observe(m.ServerTime, before, after)
+				if err != nil {
+					r.observe(AsFailure(err).ServerTime, before, after)
+				} else {
+					err = r.unfit(m)
+				}
+				if r.opt.OnMint != nil {
+					r.opt.OnMint(after.elapsed - before.elapsed)
+				}
+				end(m, err)
+			}
+		})
+	})
+}
+
+// unfit says why a minted value cannot even be a candidate.
+func (r *Refresher) unfit(m Minted) error {
+	now := r.clock.Now()
+	switch {
+	case m.Value.IsZero():
+		return fmt.Errorf("the source gave an empty value")
+	case !m.ExpiresAt.IsZero() && !m.ExpiresAt.After(now):
+		return fmt.Errorf("the source gave a value that expired %s ago: check the clock of this machine and of the source", until(now, m.ExpiresAt))
+	}
+	return nil
+}
+
+// observe takes in a server's Date and says so when the skew begins to matter.
+func (r *Refresher) observe(date time.Time, before, after moment) {
+	old := r.clock.Skew()
+	r.clock.observe(date, before, after)
+	skew := r.clock.Skew()
+	matters := func(d time.Duration) bool { return d.Abs() > skewTolerated }
+	switch {
+	case matters(skew) && !matters(old):
+		r.opt.Log.Warn("the local clock is wrong, expiry is judged by the servers' clock: set the time (NTP)", "skew", skew.Round(time.Second).String())
+	case !matters(skew) && matters(old):
+		r.opt.Log.Info("the local clock is right again")
+	}
+}
+
+func (r *Refresher) startMint(e *entry) {
+	gen := e.gen
+	r.mint(e.spec.Source, func(m Minted, err error) {
+		if e.gone || e.gen != gen {
+			return
+		}
+		now := r.clock.Now()
+		if err != nil {
+			e.apply(r, MintFailed{Failure: *AsFailure(err)}, now)
+			r.log(e).Warn("refresh failed", "error", err, "attempt", e.state.Failures,
+				"retry_in", until(e.nextMint(now), now), "expires_in", e.left(now))
+			r.finish(e, ResultFailed, err.Error())
+		} else {
+			r.log(e).Debug("minted", "expires_in", until(m.ExpiresAt, now), "bytes", m.Value.Len())
+			e.apply(r, MintSucceeded{Minted: m}, now)
+		}
+		r.advance(e)
+	})
+}
+
+// nextMint is when the source is asked next.
+func (e *entry) nextMint(now time.Time) time.Time {
+	return later(now, planMint(e.spec.Policy, e.state, now).at)
+}
+
+// hostLane limits the probes of one host in rate and number; those of
+// candidates go before those of published values.
+type hostLane struct {
+	urgent, normal []func()
+	running        int
+	rate           budget
+	next           time.Time // when the rate allows the next
+}
+
+func (h *hostLane) waiting() bool {
+	return len(h.urgent)+len(h.normal) > 0 && h.running < probesAtOnce
+}
+
+// pumpHost starts the probes that the limits allow.
+func (r *Refresher) pumpHost(h *hostLane, now time.Time) {
+	interval, burst := time.Duration(0), 1
+	if rate := r.opt.ProbesPerSecond; rate > 0 {
+		interval, burst = time.Duration(float64(time.Second)/rate), int(math.Ceil(rate))
+	}
+	if full := now.Add(time.Duration(burst) * interval); h.rate.tat.After(full) {
+		h.rate.tat = full // the clock went back
+	}
+	for h.waiting() {
+		if h.next = h.rate.ready(burst); h.next.After(now) {
+			return
+		}
+		from := &h.urgent
+		if len(h.urgent) == 0 {
+			from = &h.normal
+		}
+		start := (*from)[0]
+		*from = (*from)[1:]
+		h.rate = h.rate.take(now, interval, burst)
+		h.running++
+		start()
+	}
+}
+
+// probe tries a value and calls end in the loop with what was found.
+func (r *Refresher) probe(spec Spec, v Value, urgent bool, end func(Finding)) {
+	host := spec.Probe.Host()
+	h, ok := r.hosts[host]
+	if !ok {
+		h = &hostLane{}
+		r.hosts[host] = h
+	}
+	timeout := spec.ProbeTimeout
+	if timeout == 0 {
+		timeout = DefaultProbeTimeout
+	}
+	start := func() {
+		r.spawn(func() func() {
+			ctx, cancel := context.WithTimeout(r.work, timeout)
+			defer cancel()
+			before := r.clock.moment()
+			finding := spec.Probe.Probe(ctx, v)
+			after := r.clock.moment()
+			return func() {
+				h.running--
+				r.observe(finding.ServerTime, before, after)
+				if r.opt.OnProbe != nil {
+					r.opt.OnProbe(after.elapsed - before.elapsed)
+				}
+				end(finding)
+			}
+		})
+	}
+	if urgent {
+		h.urgent = append(h.urgent, start)
+	} else {
+		h.normal = append(h.normal, start)
+	}
+	r.pumpHost(h, r.clock.Now())
+}
+
+func (r *Refresher) startProbe(e *entry, d Decision) {
+	r.log(e).Debug("probing", "what", d.Do.String(), "code", d.Code, "reason", d.Reason)
+	gen := e.gen
+	if d.Do == ProbeCandidate {
+		value := e.state.Held.Value
+		r.probe(e.spec, value, true, func(f Finding) {
+			if !e.gone && e.gen == gen {
+				r.candidateProbed(e, value, f)
+			}
+		})
+		return
+	}
+	version := e.state.Published
+	scheduled := d.Code == codeReprobe && !e.state.Unchecked
+	r.probe(e.spec, version.Value, !scheduled, func(f Finding) {
+		if !e.gone && e.gen == gen {
+			r.publishedProbed(e, version, f)
+		}
+	})
+}
+
+func (r *Refresher) candidateProbed(e *entry, value Value, f Finding) {
+	now := r.clock.Now()
+	e.probes = counted(e.probes, f.Verdict)
+	first := e.state.Held != nil && e.state.Held.Finding.Verdict == Unproven
+	e.apply(r, CandidateProbed{Value: value, Finding: f}, now)
+	if f.Verdict == Unknown {
+		log := r.log(e).Debug
+		if first {
+			log = r.log(e).Warn
+		}
+		log("new value held back: the probe cannot tell", "verdict", f.Verdict.String(), "reason", f.Reason, "retry_in", until(later(now, e.state.ProbeNotBefore), now), "expires_in", e.left(now))
+		if first {
+			r.finish(e, ResultHeld, f.Reason)
+		}
+	}
+	r.advance(e)
+}
+
+func (r *Refresher) publishedProbed(e *entry, version *Version, f Finding) {
+	now := r.clock.Now()
+	e.probes = counted(e.probes, f.Verdict)
+	old := e.state
+	e.apply(r, PublishedProbed{Version: version, Finding: f}, now)
+	s := &e.state
+	switch {
+	case !s.DoubtSince.IsZero() && old.DoubtSince.IsZero():
+		r.log(e).Warn("the probe cannot tell whether the published value works; it stays served", "verdict", f.Verdict.String(), "reason", f.Reason)
+	case s.DoubtSince.IsZero() && !old.DoubtSince.IsZero() && f.Verdict == Accepted:
+		r.log(e).Info("the probe can tell again", "verdict", f.Verdict.String(), "after", now.Sub(old.DoubtSince).Round(time.Second).String())
+	case !s.SuspectSince.IsZero() && old.SuspectSince.IsZero():
+		r.log(e).Warn("the published value was rejected once; it is probed again", "verdict", f.Verdict.String(), "reason", f.Reason, "in", confirmAfter.String())
+	default:
+		r.log(e).Debug("probed", "verdict", f.Verdict.String(), "reason", f.Reason)
+	}
+	if version == s.Published && old.Proof.Verdict != s.Proof.Verdict {
+		r.save(e, *version, s.Proof, func() {}) // a restart must not serve what is known to be bad
+	}
+	r.advance(e)
+}

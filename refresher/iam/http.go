@@ -1,0 +1,165 @@
+package iam
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// reply is a complete answer to an HTTP request.
+type reply struct {
+	status     int
+	body       []byte
+	answered   time.Time // local time
+	serverTime time.Time
+	retryAfter time.Duration
+}
+
+// fetch makes one HTTP exchange. A trouble is returned when there is no answer
+// that could be the service's.
+func (c *Cloud) fetch(ctx context.Context, client *http.Client, req *http.Request, a attempt) (reply, *trouble) {
+	req.Header.Set("User-Agent", c.userAgent)
+	req.Header.Set("Accept", "application/json")
+	resp, err := client.Do(req)
+	if err != nil {
+		return reply{}, transportTrouble(ctx, req, err, a)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
+	if err != nil {
+		return reply{}, transportTrouble(ctx, req, err, a)
+	}
+	now := c.now()
+	r := reply{status: resp.StatusCode, body: body, answered: now, serverTime: dateOf(resp.Header)}
+	r.retryAfter = retryAfter(resp.Header.Get("Retry-After"), now, r.serverTime)
+	t := trouble{serverTime: r.serverTime, retryAfter: r.retryAfter}
+	switch {
+	case len(body) > maxAnswer:
+		t.problem = fmt.Sprintf("the answer (%s) has more than %d bytes", statusText(r.status), maxAnswer)
+		t.remedy = "check the address under endpoints: this is not the service's answer"
+	case r.status >= 300 && r.status < 400:
+		t.problem = "the answer is a redirect (" + statusText(r.status) + "), which is not followed with credentials"
+		t.remedy = "check the address under endpoints and whether a proxy asks for a login"
+	default:
+		return r, nil
+	}
+	return reply{}, &t
+}
+
+// unexpected is the trouble of an answer whose status nobody planned for.
+func (r reply) unexpected() trouble {
+	t := trouble{
+		problem:    "the answer is " + statusText(r.status) + r.describeBody(),
+		retryAfter: r.retryAfter,
+		serverTime: r.serverTime,
+	}
+	if r.status == http.StatusTooManyRequests {
+		t.problem = "too many requests (429)"
+	}
+	return t
+}
+
+// notToken is the trouble of a 200 whose body is no token. option names the
+// address in the configuration.
+func (r reply) notToken(err error, option string) trouble {
+	t := r.unexpected()
+	if strings.HasPrefix(strings.TrimSpace(string(r.body)), "{") {
+		t.problem = fmt.Sprintf("the answer (%d bytes) %s", len(r.body), jsonProblem(err))
+	}
+	t.remedy = "another program may answer at this address: check " + option + " and HTTPS_PROXY"
+	return t
+}
+
+// describeBody tells the kind of a body that is not quoted.
+func (r reply) describeBody() string {
+	switch text := strings.TrimSpace(string(r.body)); {
+	case text == "":
+		return " without a body"
+	case strings.HasPrefix(text, "<"):
+		return fmt.Sprintf(" with %d bytes of HTML: a proxy's or another program's page", len(r.body))
+	case strings.HasPrefix(text, "{"):
+		return fmt.Sprintf(" with %d bytes of JSON", len(r.body))
+	}
+	return fmt.Sprintf(" with %d bytes that are not JSON", len(r.body))
+}
+
+func statusText(status int) string {
+	if text := http.StatusText(status); text != "" {
+		return strconv.Itoa(status) + " " + text
+	}
+	return strconv.Itoa(status)
+}
+
+// transportTrouble explains why there was no answer. Only texts of the network,
+// DNS and TLS are repeated: those of net/http quote what the peer sent.
+func transportTrouble(ctx context.Context, req *http.Request, err error, a attempt) *trouble {
+	if t, ok := outOfTime(ctx, req.URL.Host); ok {
+		return &t
+	}
+	var (
+		operation   *net.OpError
+		lookup      *net.DNSError
+		certificate *tls.CertificateVerificationError
+		authority   x509.UnknownAuthorityError
+		record      tls.RecordHeaderError
+	)
+	var t trouble
+	switch {
+	case errors.As(err, &lookup):
+		t.problem = "no answer: " + quote(lookup.Error(), a.secrets...)
+		t.remedy = connectRemedy("lookup ")
+	case errors.As(err, &certificate), errors.As(err, &authority):
+		t.problem = "no answer: its certificate cannot be verified"
+		if errors.As(err, &certificate) {
+			t.problem += ": " + quote(certificate.Err.Error(), a.secrets...)
+		}
+		t.remedy = connectRemedy("x509:")
+	case errors.As(err, &record), errors.Is(err, http.ErrSchemeMismatch):
+		t.problem = "no answer: what is there does not speak TLS"
+		t.remedy = "check the address under endpoints"
+	case errors.As(err, &operation):
+		t.problem = "no answer: " + quote(operation.Error(), a.secrets...)
+		t.remedy = connectRemedy(operation.Error())
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		t.problem = "the connection was closed before the answer was complete"
+	case isTimeout(err):
+		t.problem = "no answer in time"
+		t.remedy = connectRemedy("timeout")
+	default:
+		t.problem = "no usable HTTP answer"
+		t.remedy = "check the address under endpoints and HTTPS_PROXY"
+	}
+	return &t
+}
+
+func isTimeout(err error) bool {
+	var timeout net.Error
+	return errors.As(err, &timeout) && timeout.Timeout()
+}
+
+// retryAfter reads both forms of the header. A date counts from the server's
+// clock, if the answer has it. https://www.rfc-editor.org/rfc/rfc9110#field.retry-after
+func retryAfter(header string, now, serverTime time.Time) time.Duration {
+	if header == "" {
+		return 0
+	}
+	if seconds, err := strconv.ParseUint(header, 10, 31); err == nil {
+		return time.Duration(seconds) * time.Second
+	}
+	at, err := http.ParseTime(header)
+	if err != nil {
+		return 0
+	}
+	if !serverTime.IsZero() {
+		now = serverTime
+	}
+	return max(at.Sub(now), 0)
+}

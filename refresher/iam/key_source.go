@@ -1,0 +1,94 @@
+package iam
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/yandex-cloud/go-sdk/v2/credentials"
+	"github.com/yandex-cloud/go-sdk/v2/pkg/iamkey"
+	"google.golang.org/grpc/codes"
+
+	"iam-token-refresher/refresher"
+)
+
+// KeyOptions is the source service_account_key: a JWT signed with the authorized
+// key of a service account is exchanged for a token.
+// https://yandex.cloud/en/docs/iam/operations/iam-token/create-for-sa#via-jwt
+type KeyOptions struct {
+	File string `yaml:"file" doc:"authorized key of the service account, as written by yc iam key create --output" check:"required,path"`
+}
+
+// Validate implements the check of the options.
+func (o KeyOptions) Validate() error {
+	if o.File == "" {
+		return missing("file", "/etc/iam-token-refresher/key.json")
+	}
+	return nil
+}
+
+// Rebuild lists the files that New reads: a change needs a new source.
+func (o KeyOptions) Rebuild() []string { return []string{o.File} }
+
+// Inputs lists the files whose change should start a refresh.
+func (o KeyOptions) Inputs() []string { return nil }
+
+// New reads and checks the key. It warns when others may read it too.
+func (o KeyOptions) New(c *Cloud) (refresher.Source, error) {
+	const kind = "key file"
+	content, info, err := readFile(kind, o.File)
+	if err != nil {
+		return nil, err
+	}
+	key, err := c.keys.parseKey(content)
+	if err != nil {
+		return nil, fmt.Errorf("%s %s %w", kind, o.File, err)
+	}
+	c.warnIfExposed(kind, o.File, info)
+	return &keySource{cloud: c, key: key}, nil
+}
+
+type keySource struct {
+	cloud *Cloud
+	key   authorizedKey
+}
+
+func (s *keySource) Identity() string {
+	return "service_account_key of " + s.key.account + " at " + s.cloud.endpoints.IAM
+}
+
+func (s *keySource) Mint(ctx context.Context) (refresher.Minted, error) {
+	a := attempt{what: fmt.Sprintf("create IAM token at %s with key %s", s.cloud.endpoints.IAM, s.key.id)}
+	// The SDK's credentials keep a parsed key, so they live as long as the mint.
+	creds, err := credentials.ServiceAccountKey(&iamkey.Key{
+		Id:         s.key.id,
+		Subject:    &iamkey.Key_ServiceAccountId{ServiceAccountId: s.key.account},
+		PrivateKey: s.key.private.Value(),
+	})
+	if err != nil {
+		return refresher.Minted{}, a.failed(trouble{problem: "the SDK does not take the key", permanent: true})
+	}
+	return s.cloud.exchange(ctx, a, s.advise, creds)
+}
+
+func (s *keySource) advise(ctx context.Context, code codes.Code, t *trouble) {
+	renew := "make a new one with yc iam key create --service-account-id " + s.key.account
+	switch code {
+	case codes.Unauthenticated:
+		if t.serverTime.IsZero() {
+			t.serverTime = s.cloud.askTime(ctx)
+		}
+		if wrong := s.cloud.skewText(t.serverTime); wrong != "" {
+			t.remedy = wrong + ", which makes signatures invalid: set it, for example with timedatectl set-ntp true"
+			t.permanent = false // time synchronization may be under way
+			return
+		}
+		t.remedy = "the key was deleted or belongs to another account, or the account is gone: " + renew
+		if t.serverTime.IsZero() {
+			t.remedy += "; or this machine's clock is wrong"
+		}
+	case codes.NotFound, codes.PermissionDenied:
+		t.remedy = "the service account " + s.key.account + " was deleted or blocked: check it with yc iam service-account get " + s.key.account
+	case codes.InvalidArgument:
+		t.remedy = "check the key file, or " + renew
+	}
+}

@@ -1,0 +1,81 @@
+package iam
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"syscall"
+
+	"iam-token-refresher/refresher"
+)
+
+// maxFile bounds the files with keys and tokens, in bytes.
+const maxFile = 64 << 10
+
+// readFile reads a small regular file, links followed. It does not block on a
+// pipe. The error names the file and what to do.
+func readFile(kind, path string) ([]byte, fs.FileInfo, error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK|syscall.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, nil, fileError(kind, path, err)
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	switch {
+	case err != nil:
+		return nil, nil, fileError(kind, path, err)
+	case info.IsDir():
+		return nil, nil, fmt.Errorf("%s %s is a directory: give the path of the file in it", kind, path)
+	case !info.Mode().IsRegular():
+		return nil, nil, fmt.Errorf("%s %s is not a regular file", kind, path)
+	}
+	content, err := io.ReadAll(io.LimitReader(f, maxFile+1))
+	switch {
+	case err != nil:
+		return nil, nil, fileError(kind, path, err)
+	case len(content) == 0:
+		return nil, nil, fmt.Errorf("%s %s is empty", kind, path)
+	case len(content) > maxFile:
+		return nil, nil, fmt.Errorf("%s %s has more than %d bytes: is it the right file?", kind, path, maxFile)
+	}
+	return content, info, nil
+}
+
+func fileError(kind, path string, err error) error {
+	var pathError *fs.PathError
+	if errors.As(err, &pathError) {
+		err = pathError.Err // the path is in our sentence already
+	}
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("%s %s does not exist: check the path", kind, path)
+	case errors.Is(err, fs.ErrPermission):
+		return fmt.Errorf("%s %s is not readable for uid %d: change its owner, group or mode, or those of its directories", kind, path, os.Getuid())
+	}
+	return fmt.Errorf("read %s %s: %w", kind, path, err)
+}
+
+// warnIfExposed logs when others than its owner may read a file with a secret.
+func (c *Cloud) warnIfExposed(kind, path string, info fs.FileInfo) {
+	exposed := info.Mode().Perm() & 0o044
+	if dir := os.Getenv("CREDENTIALS_DIRECTORY"); dir != "" && filepath.Dir(path) == filepath.Clean(dir) {
+		// systemd grants access by an ACL, whose mask shows as the group's bits.
+		exposed &^= 0o040
+	}
+	if exposed == 0 {
+		return
+	}
+	who := "its group"
+	if exposed&0o004 != 0 {
+		who = "everybody"
+	}
+	c.log.Warn("a secret file is readable by "+who+": chmod 600 it", "kind", kind, "file", path, "mode", fmt.Sprintf("%04o", info.Mode().Perm()))
+}
+
+// missing is the mistake of an option that must be given.
+func missing(field, example string) error {
+	return &refresher.Invalid{Field: field, Problem: "is missing; for example " + example}
+}

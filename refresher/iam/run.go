@@ -1,0 +1,145 @@
+package iam
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+	"time"
+)
+
+const (
+	maxStdout = 64 << 10
+	maxStderr = 4 << 10 // of its end
+	// pipeDelay is how long a finished command's pipes may stay open: somebody
+	// it left behind holds them.
+	pipeDelay = time.Second
+)
+
+type result struct{ stdout, stderr []byte }
+
+// runError is why a command gave nothing. It does not quote the command.
+type runError struct{ problem, remedy string }
+
+func (e *runError) Error() string { return e.problem }
+
+var (
+	errTimeout  = errors.New("timeout")
+	errTooLarge = errors.New("too much output")
+)
+
+// run runs a command in a process group of its own, without a shell, and returns
+// its output. When the time is up, ctx ends or the output is too large, the
+// whole group is killed. A command that succeeds and lets go of its output may
+// leave a child in the background.
+func run(ctx context.Context, argv []string, timeout time.Duration) (result, error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	ctx, stop := context.WithTimeoutCause(ctx, timeout, errTimeout)
+	defer stop()
+
+	stdout := &head{limit: maxStdout, full: func() { cancel(errTooLarge) }}
+	stderr := &tail{limit: maxStderr}
+	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
+	cmd.Env = childEnvironment(os.Environ())
+	cmd.Stdout, cmd.Stderr = stdout, stderr
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	killGroup := func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
+	cmd.Cancel = killGroup
+	cmd.WaitDelay = pipeDelay
+
+	err := cmd.Run()
+	if err != nil && cmd.Process != nil {
+		// Children that a failed command leaves behind, or that hold the output
+		// of one that is done, would be more at every mint. While they live the
+		// group exists, so that its number is nobody else's.
+		_ = killGroup()
+	}
+	if errors.Is(err, exec.ErrWaitDelay) {
+		err = nil // it is done and said what it had to say
+	}
+	output := result{stdout: stdout.data, stderr: stderr.data}
+	if cause := context.Cause(ctx); cause != nil && err != nil {
+		switch {
+		case errors.Is(cause, errTimeout):
+			return output, &runError{fmt.Sprintf("it did not end within %s and was killed", timeout.Round(time.Millisecond)), "run it by hand as the same user: it may wait for a login"}
+		case errors.Is(cause, errTooLarge):
+			return output, &runError{fmt.Sprintf("it printed more than %d bytes and was killed", maxStdout), "it must print a token and nothing else"}
+		}
+		return output, &runError{problem: "it was killed"}
+	}
+	return output, explainExit(err)
+}
+
+func explainExit(err error) error {
+	var exit *exec.ExitError
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &exit):
+		if status, ok := exit.Sys().(syscall.WaitStatus); ok && status.Signaled() {
+			return &runError{problem: fmt.Sprintf("it was ended by signal %d (%s)", int(status.Signal()), status.Signal())}
+		}
+		return &runError{fmt.Sprintf("it failed with exit code %d", exit.ExitCode()), "run it by hand as the same user"}
+	case errors.Is(err, exec.ErrNotFound), errors.Is(err, fs.ErrNotExist):
+		return &runError{"there is no such program", "give its full path in argv, or install it; PATH is the daemon's"}
+	case errors.Is(err, fs.ErrPermission):
+		return &runError{"it must not be executed by this user", "check its mode and that of its directories"}
+	case errors.Is(err, exec.ErrDot):
+		return &runError{"it was found in the current directory only", "give its full path in argv"}
+	}
+	var errno syscall.Errno
+	if errors.As(err, &errno) {
+		return &runError{problem: "it cannot be started: " + errno.Error()}
+	}
+	return &runError{problem: "it cannot be started"}
+}
+
+// childEnvironment leaves out what the service manager told us alone: a child
+// could notify it, or take our sockets and credentials for its own.
+func childEnvironment(environ []string) []string {
+	kept := make([]string, 0, len(environ))
+	for _, entry := range environ {
+		name, _, _ := strings.Cut(entry, "=")
+		if name == "NOTIFY_SOCKET" || name == "CREDENTIALS_DIRECTORY" ||
+			strings.HasPrefix(name, "LISTEN_") || strings.HasPrefix(name, "WATCHDOG_") {
+			continue
+		}
+		kept = append(kept, entry)
+	}
+	return kept
+}
+
+// head keeps the beginning of a stream and calls full when there is more.
+type head struct {
+	data  []byte
+	limit int
+	full  func()
+}
+
+func (h *head) Write(p []byte) (int, error) {
+	room := min(len(p), h.limit-len(h.data))
+	h.data = append(h.data, p[:room]...)
+	if room < len(p) {
+		h.full()
+	}
+	return len(p), nil
+}
+
+// tail keeps the end of a stream.
+type tail struct {
+	data  []byte
+	limit int
+}
+
+func (t *tail) Write(p []byte) (int, error) {
+	t.data = append(t.data, p...)
+	if extra := len(t.data) - t.limit; extra > 0 {
+		t.data = append(t.data[:0], t.data[extra:]...)
+	}
+	return len(p), nil
+}

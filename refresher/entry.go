@@ -2,7 +2,6 @@ package refresher
 
 import (
 	"log/slog"
-	"maps"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -25,8 +24,8 @@ type entry struct {
 	seen         bool   // was published to all sinks once
 	why          string // of the newest mint
 	storeFailure string
-	refreshes    map[RefreshResult]uint64
-	probes       map[Verdict]uint64
+	refreshes    RefreshCounts
+	probes       ProbeCounts
 	waiters      []chan RefreshOutcome
 	outcome      *RefreshOutcome // waits for the sinks to be tried
 
@@ -162,7 +161,7 @@ func (r *Refresher) logHealth(e *entry, old Health, s *Status, now time.Time) {
 // finish ends the refresh under way: it is counted, and whoever waits is told.
 // After a publish they are told when the sinks were tried.
 func (r *Refresher) finish(e *entry, result RefreshResult, reason string) {
-	e.refreshes = counted(e.refreshes, result)
+	e.refreshes.add(result)
 	outcome := &RefreshOutcome{Result: result, Reason: reason}
 	if result == ResultPublished {
 		e.outcome = outcome
@@ -243,14 +242,4 @@ func until(t, now time.Time) string {
 		return d.Round(time.Second).String()
 	}
 	return d.Round(100 * time.Millisecond).String()
-}
-
-// counted returns m with one more of k; m itself may be in use by readers.
-func counted[K comparable](m map[K]uint64, k K) map[K]uint64 {
-	m = maps.Clone(m)
-	if m == nil {
-		m = make(map[K]uint64, 1)
-	}
-	m[k]++
-	return m
 }

@@ -1,6 +1,9 @@
 package refresher
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // Health is the state of a token in one word.
 type Health string
@@ -57,9 +60,10 @@ type Status struct {
 
 	Sinks []SinkStatus
 
-	// Refreshes counts ended refreshes by result, Probes findings by verdict.
-	Refreshes map[RefreshResult]uint64
-	Probes    map[Verdict]uint64
+	// Refreshes counts ended refreshes by result.
+	Refreshes RefreshCounts
+	// Probes counts findings; the index is the Verdict.
+	Probes ProbeCounts
 }
 
 // HealthAt is the health at now: a published version expires between snapshots.
@@ -107,4 +111,15 @@ const (
 )
 
 // RefreshResults lists every RefreshResult, for metrics.
-var RefreshResults = []RefreshResult{ResultPublished, ResultUnchanged, ResultHeld, ResultRejected, ResultFailed}
+var RefreshResults = [...]RefreshResult{ResultPublished, ResultUnchanged, ResultHeld, ResultRejected, ResultFailed}
+
+// RefreshCounts counts refreshes in the order of RefreshResults.
+type RefreshCounts [len(RefreshResults)]uint64
+
+// Of is how many ended with r.
+func (c RefreshCounts) Of(r RefreshResult) uint64 { return c[slices.Index(RefreshResults[:], r)] }
+
+func (c *RefreshCounts) add(r RefreshResult) { c[slices.Index(RefreshResults[:], r)]++ }
+
+// ProbeCounts counts findings by Verdict.
+type ProbeCounts [len(verdictNames)]uint64

@@ -231,7 +231,7 @@ func (r *Refresher) startProbe(e *entry, d Decision) {
 
 func (r *Refresher) candidateProbed(e *entry, value Value, f Finding) {
 	now := r.clock.Now()
-	e.probes = counted(e.probes, f.Verdict)
+	e.probes[f.Verdict]++
 	first := e.state.Held != nil && e.state.Held.Finding.Verdict == Unproven
 	e.apply(r, CandidateProbed{Value: value, Finding: f}, now)
 	if f.Verdict == Unknown {
@@ -249,7 +249,7 @@ func (r *Refresher) candidateProbed(e *entry, value Value, f Finding) {
 
 func (r *Refresher) publishedProbed(e *entry, version *Version, f Finding) {
 	now := r.clock.Now()
-	e.probes = counted(e.probes, f.Verdict)
+	e.probes[f.Verdict]++
 	old := e.state
 	e.apply(r, PublishedProbed{Version: version, Finding: f}, now)
 	s := &e.state

@@ -1,0 +1,191 @@
+package store
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strconv"
+	"syscall"
+	"time"
+)
+
+// lockName is the file whose flock(2) says that a process has the directory. It
+// stays: removing it would let two processes hold two locks of one name.
+const lockName = "lock"
+
+// LockedError says that another process has the state directory.
+type LockedError struct {
+	Dir string
+	// PID is that process, in its own PID namespace; 0 when it is not known.
+	PID int
+	// Since is when it took the directory; zero when that is not known.
+	Since time.Time
+}
+
+func (e *LockedError) Error() string {
+	who := "another process"
+	if e.PID != 0 {
+		who = fmt.Sprintf("process %d", e.PID)
+	}
+	since := ""
+	if !e.Since.IsZero() {
+		since = ", since " + e.Since.Local().Format(time.RFC3339)
+	}
+	return fmt.Sprintf("%s is in use by %s%s: two daemons cannot share a state; stop that one, or give this one a state_dir of its own", e.Dir, who, since)
+}
+
+// makeDir sees to it that dir is a directory of ours that nobody else may enter.
+func makeDir(dir string, log *slog.Logger) error {
+	st, err := os.Stat(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		if err := create(dir); err != nil {
+			return err
+		}
+		st, err = os.Stat(dir)
+	}
+	if err != nil {
+		return fmt.Errorf("look at %s: %w", dir, bare(err))
+	}
+	uid := owner(st)
+	switch {
+	case !st.IsDir():
+		return fmt.Errorf("%s is not a directory: name another state_dir, or remove it", dir)
+	case uid != os.Geteuid():
+		return fmt.Errorf("%s belongs to user %d, and we run as user %d: give it to us (chown), or name a directory in it that we may make (state_dir: %s)",
+			dir, uid, os.Geteuid(), filepath.Join(dir, "state"))
+	case st.Mode().Perm()&0o077 == 0:
+		return nil
+	}
+	if err := os.Chmod(dir, 0o700); err != nil {
+		return fmt.Errorf("%s may be entered by others (mode %04o), and closing it failed: %w", dir, st.Mode().Perm(), bare(err))
+	}
+	log.Warn("the state directory could be entered by others, its mode is now 0700 (with systemd: StateDirectoryMode=0700)",
+		"dir", dir, "mode", fmt.Sprintf("%04o", st.Mode().Perm()))
+	return nil
+}
+
+func create(dir string) error {
+	parent := filepath.Dir(dir)
+	err := os.Mkdir(dir, 0o700)
+	switch {
+	case errors.Is(err, fs.ErrExist):
+		return nil
+	case errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("%s does not exist, nor does %s, in which it would be made: make that first (with systemd: StateDirectory= or RuntimeDirectory=)", dir, parent)
+	case err != nil:
+		return fmt.Errorf("make %s: %w: make it by hand, mode 0700, and give it to user %d", dir, bare(err), os.Geteuid())
+	}
+	if err := os.Chmod(dir, 0o700); err != nil { // the umask may have taken our own rights
+		return fmt.Errorf("set the mode of %s to 0700: %w", dir, bare(err))
+	}
+	// For the power cut right after the first state. Without it that state is
+	// lost, nothing worse.
+	if p, err := os.Open(parent); err == nil {
+		_ = p.Sync()
+		_ = p.Close()
+	}
+	return nil
+}
+
+// lockDir locks dir, until the file that it returns is closed, and says there
+// who has it.
+func lockDir(dir string, log *slog.Logger) (*os.File, error) {
+	path := filepath.Join(dir, lockName)
+	readOnly := false
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0o600)
+	if errors.Is(err, syscall.EROFS) {
+		readOnly = true
+		f, err = os.OpenFile(path, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("lock %s: %w: we must be able to write the directory", dir, bare(err))
+	}
+	switch err := flock(f); {
+	case err == nil:
+	case errors.Is(err, syscall.EWOULDBLOCK):
+		defer f.Close()
+		return nil, holder(dir, f)
+	default:
+		_ = f.Close()
+		return nil, fmt.Errorf("lock %s: %w: the file system must support locks, a local one does", dir, err)
+	}
+	if !holdsLock(dir, f) {
+		_ = f.Close()
+		return nil, fmt.Errorf("lock %s: somebody replaced %s in the same moment: try again", dir, lockName)
+	}
+	if readOnly {
+		log.Warn("the state directory is on a file system that is read-only: the state can be loaded, but a restart will not know what is published from now on", "dir", dir)
+		return f, nil
+	}
+	if err := sign(f); err != nil {
+		// Only a message would miss it; a full disk must not keep us from
+		// loading what is there.
+		log.Warn("the lock of the state directory cannot be written", "dir", dir, "error", bare(err))
+	}
+	return f, nil
+}
+
+// flock does not wait.
+func flock(f *os.File) error {
+	conn, err := f.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var lockErr error
+	err = conn.Control(func(fd uintptr) {
+		for {
+			if lockErr = syscall.Flock(int(fd), syscall.LOCK_EX|syscall.LOCK_NB); lockErr != syscall.EINTR {
+				return
+			}
+		}
+	})
+	return errors.Join(err, lockErr)
+}
+
+func sign(f *os.File) error {
+	who := fmt.Appendf(nil, "%d %s\n", os.Getpid(), time.Now().UTC().Format(time.RFC3339))
+	_, err := f.WriteAt(who, 0)
+	return errors.Join(err, f.Truncate(int64(len(who))))
+}
+
+// holder reads what sign wrote.
+func holder(dir string, f *os.File) *LockedError {
+	e := &LockedError{Dir: dir}
+	who, _ := io.ReadAll(io.LimitReader(f, 100))
+	if fields := bytes.Fields(who); len(fields) == 2 {
+		e.PID, _ = strconv.Atoi(string(fields[0]))
+		e.Since, _ = time.Parse(time.RFC3339, string(fields[1]))
+	}
+	return e
+}
+
+// holdsLock tells whether f is still what others would lock.
+func holdsLock(dir string, f *os.File) bool {
+	named, err := os.Lstat(filepath.Join(dir, lockName))
+	if err != nil {
+		return false
+	}
+	held, err := f.Stat()
+	return err == nil && os.SameFile(named, held)
+}
+
+func owner(st fs.FileInfo) int {
+	if s, ok := st.Sys().(*syscall.Stat_t); ok {
+		return int(s.Uid)
+	}
+	return -1
+}
+
+// bare is the system's word without the path, which the message has.
+func bare(err error) error {
+	var p *fs.PathError
+	if errors.As(err, &p) {
+		return p.Err
+	}
+	return err
+}

@@ -1,0 +1,282 @@
+package watch
+
+import (
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/fsnotify/fsnotify"
+)
+
+// grain is the least time between two looks at all that is dirty, so that a
+// thousand files that change one after another cost a few looks.
+const grain = 25 * time.Millisecond
+
+// tries is how often a look begins anew because the way of the path changed
+// under it.
+const tries = 5
+
+var errDied = errors.New("the file watcher ended by itself")
+
+// run is the watcher's goroutine. It alone calls callbacks.
+func (w *Watcher) run() {
+	defer close(w.done)
+	defer w.disconnect(nil)
+	timer := time.NewTimer(pollEvery)
+	defer timer.Stop()
+	for {
+		timer.Stop()
+		events, lost, wake := w.plan()
+		if !wake.IsZero() {
+			timer.Reset(time.Until(wake))
+		}
+		select {
+		case <-w.quit:
+			return
+		case <-w.kick:
+		case <-timer.C:
+			w.poll()
+			w.settle()
+		case <-lost:
+			w.startOver()
+		case ev, ok := <-events:
+			if !ok {
+				w.disconnect(errDied)
+				w.startOver()
+				continue
+			}
+			w.happened(ev)
+		}
+	}
+}
+
+// plan says what the loop waits for.
+func (w *Watcher) plan() (events <-chan fsnotify.Event, lost <-chan struct{}, wake time.Time) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if n := w.tree.n; n != nil {
+		events, lost = n.Events(), n.Lost()
+	}
+	switch {
+	case w.polled == 0:
+		w.nextPoll = time.Time{}
+	case w.nextPoll.IsZero():
+		w.nextPoll = time.Now().Add(pollEvery)
+	}
+	wake = w.wakeAt
+	if wake.IsZero() || !w.nextPoll.IsZero() && w.nextPoll.Before(wake) {
+		wake = w.nextPoll
+	}
+	return events, lost, wake
+}
+
+// connect tries to get a notifier.
+func (w *Watcher) connect() {
+	n, err := w.create()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if err != nil {
+		w.tree.err = err
+		return
+	}
+	w.tree.n = n
+}
+
+func (w *Watcher) disconnect(err error) {
+	w.mu.Lock()
+	n := w.tree.n
+	w.tree.disconnect(err)
+	w.mu.Unlock()
+	if n != nil {
+		_ = n.Close()
+	}
+}
+
+// happened takes an event of the notifier.
+func (w *Watcher) happened(ev fsnotify.Event) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, e := range w.tree.changed(ev) {
+		w.suspect(e)
+	}
+	w.suspectOrphans()
+}
+
+// startOver assumes nothing: neither that a path is what it was, nor that a
+// directory still has its watch.
+func (w *Watcher) startOver() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, d := range w.tree.byID {
+		w.tree.drop(d)
+	}
+	w.suspectOrphans()
+}
+
+func (w *Watcher) suspectOrphans() {
+	for _, e := range w.tree.orphans {
+		w.suspect(e)
+	}
+	w.tree.orphans = nil
+}
+
+// suspect makes the loop look at e when nothing more happens to it for a moment.
+func (w *Watcher) suspect(e *entry) {
+	if e.gone.Load() {
+		return
+	}
+	now := time.Now()
+	if _, ok := w.dirty[e]; !ok {
+		w.dirty[e] = struct{}{}
+		e.first = now
+	}
+	e.due = earlier(now.Add(quiet), e.first.Add(patience))
+	if e.ready {
+		w.wakeBy(e.due)
+	}
+}
+
+// wakeBy sees to it that dirty is looked at by t. An earlier look that finds
+// nothing due does no harm.
+func (w *Watcher) wakeBy(t time.Time) {
+	if w.wakeAt.IsZero() || t.Before(w.wakeAt) {
+		w.wakeAt = t
+	}
+}
+
+// change is what is known of an entry in dirty.
+type change struct {
+	*entry
+	first, due time.Time
+}
+
+// settle looks at all that was left in peace long enough.
+func (w *Watcher) settle() {
+	now := time.Now()
+	w.mu.Lock()
+	var due []change
+	w.wakeAt = time.Time{}
+	for e := range w.dirty {
+		switch {
+		case !e.ready: // Add wakes the loop
+		case e.due.After(now):
+			w.wakeBy(e.due)
+		default:
+			due = append(due, change{e, e.first, e.due})
+			delete(w.dirty, e)
+		}
+	}
+	if !w.wakeAt.IsZero() && w.wakeAt.Before(now.Add(grain)) {
+		w.wakeAt = now.Add(grain)
+	}
+	w.mu.Unlock()
+
+	slices.SortFunc(due, func(a, b change) int { return a.due.Compare(b.due) })
+	for _, c := range due {
+		e := c.entry
+		is := w.look(e)
+		if is == e.last {
+			continue
+		}
+		if until := c.first.Add(patience); is.passing() && now.Before(until) {
+			w.mu.Lock()
+			w.suspect(e)
+			e.first, e.due = c.first, until
+			w.mu.Unlock()
+			continue
+		}
+		e.last = is
+		if !e.gone.Load() {
+			e.fn()
+		}
+	}
+}
+
+// poll looks at what cannot be watched, when it is time, and tries to watch it.
+// What it finds has to settle like any change.
+func (w *Watcher) poll() {
+	w.mu.Lock()
+	if w.nextPoll.IsZero() || time.Now().Before(w.nextPoll) {
+		w.mu.Unlock()
+		return
+	}
+	w.nextPoll = time.Time{}
+	connected := w.tree.n != nil
+	var polled []*entry
+	for e := range w.entries {
+		if e.polled && e.ready {
+			polled = append(polled, e)
+		}
+	}
+	w.mu.Unlock()
+
+	if !connected {
+		w.connect()
+	}
+	for _, e := range polled {
+		if w.look(e) != e.last {
+			w.mu.Lock()
+			w.suspect(e)
+			w.mu.Unlock()
+		}
+	}
+}
+
+// look says what e means now, and has everything watched that may change it.
+func (w *Watcher) look(e *entry) identity {
+	for try := 1; ; try++ {
+		r := resolve(e.path)
+		w.mu.Lock()
+		if e.gone.Load() {
+			w.mu.Unlock()
+			return e.last
+		}
+		same, err := w.tree.link(e, r.steps)
+		w.suspectOrphans()
+		// Watched too late to be sure that the way did not change meanwhile:
+		// once more, until it stays.
+		if !same && try < tries {
+			w.mu.Unlock()
+			continue
+		}
+		if !same {
+			w.suspect(e)
+		}
+		tell := w.setPolled(e, err)
+		w.mu.Unlock()
+		tell()
+		return identify(r, e.flags)
+	}
+}
+
+// setPolled notes whether e is polled because of err, or watched. It returns
+// what tells the log so when that is news.
+func (w *Watcher) setPolled(e *entry, err error) (tell func()) {
+	if polled := err != nil; polled != e.polled {
+		e.polled = polled
+		if polled {
+			w.polled++
+		} else {
+			w.polled--
+		}
+	}
+	switch {
+	case err != nil && !w.warned:
+		w.warned = true
+		return func() {
+			w.log.Warn("files cannot be watched and are read again once a minute instead",
+				"path", e.path, "error", err, "remedy", remedy(err))
+		}
+	case w.polled == 0 && w.warned:
+		w.warned = false
+		return func() { w.log.Info("files are watched again") }
+	}
+	return func() {}
+}
+
+func earlier(a, b time.Time) time.Time {
+	if b.Before(a) {
+		return b
+	}
+	return a
+}

@@ -1,0 +1,369 @@
+package watch
+
+import (
+	"bytes"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/fsnotify/fsnotify"
+)
+
+// fakeNotifier is told by the test what happens.
+type fakeNotifier struct {
+	events chan fsnotify.Event
+	lost   chan struct{}
+
+	mu     sync.Mutex
+	refuse error // what Add answers
+	added  int
+	closed bool
+}
+
+func newFakeNotifier() *fakeNotifier {
+	return &fakeNotifier{events: make(chan fsnotify.Event), lost: make(chan struct{})}
+}
+
+func (n *fakeNotifier) Add(string) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.added++
+	return n.refuse
+}
+
+func (n *fakeNotifier) setRefuse(err error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.refuse = err
+}
+
+func (n *fakeNotifier) adds() int {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.added
+}
+
+func (n *fakeNotifier) isClosed() bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.closed
+}
+
+func (n *fakeNotifier) Close() error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.closed = true
+	return nil
+}
+
+func (n *fakeNotifier) Remove(string) error           { return nil }
+func (n *fakeNotifier) Events() <-chan fsnotify.Event { return n.events }
+func (n *fakeNotifier) Lost() <-chan struct{}         { return n.lost }
+
+func (n *fakeNotifier) written(path string) {
+	n.events <- fsnotify.Event{Name: path, Op: fsnotify.Write}
+}
+
+// bench is a watcher on a fake notifier in virtual time, with one real file.
+type bench struct {
+	*Watcher
+	*fakeNotifier
+	path  string
+	log   *buffer
+	start time.Time
+
+	mu    sync.Mutex
+	calls []time.Duration // since start
+}
+
+func (b *bench) called() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.calls = append(b.calls, time.Since(b.start))
+}
+
+// buffer is a log that is read while it is written.
+type buffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (b *buffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.Write(p)
+}
+
+func (b *buffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.String()
+}
+
+// onBench runs test in a bubble. The file holds "one" at first.
+func onBench(t *testing.T, create func(n *fakeNotifier) (notifier, error), test func(t *testing.T, b *bench)) {
+	t.Helper()
+	dir, err := filepath.EvalSymlinks(t.TempDir())
+	must(t, err)
+	path := filepath.Join(dir, "file")
+	write(t, path, "one")
+	synctest.Test(t, func(t *testing.T) {
+		b := &bench{fakeNotifier: newFakeNotifier(), path: path, log: &buffer{}, start: time.Now()}
+		log := slog.New(slog.NewTextHandler(b.log, nil))
+		b.Watcher = newWatcher(Options{Log: log}, func() (notifier, error) { return create(b.fakeNotifier) })
+		b.Watcher.Add(path, b.called)
+		test(t, b)
+		if err := b.Watcher.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func working(n *fakeNotifier) (notifier, error) { return n, nil }
+
+func pass(d time.Duration) {
+	<-time.After(d)
+	synctest.Wait()
+}
+
+func (b *bench) expect(t *testing.T, calls ...time.Duration) {
+	t.Helper()
+	synctest.Wait()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if fmt.Sprint(b.calls) != fmt.Sprint(calls) {
+		t.Errorf("called at %v, want %v", b.calls, calls)
+	}
+}
+
+func TestAnEmptyFileInTheMiddleOfASlowWriteIsNoChange(t *testing.T) {
+	t.Parallel()
+	onBench(t, working, func(t *testing.T, b *bench) {
+		write(t, b.path, "")
+		b.written(b.path)
+		pass(300 * time.Millisecond)
+		write(t, b.path, "two")
+		b.written(b.path)
+		pass(time.Hour)
+		b.expect(t, 300*time.Millisecond+quiet)
+	})
+}
+
+func TestAFileThatStaysEmptyIsAChangeAfterAWhile(t *testing.T) {
+	t.Parallel()
+	onBench(t, working, func(t *testing.T, b *bench) {
+		write(t, b.path, "")
+		b.written(b.path)
+		pass(time.Hour)
+		b.expect(t, patience)
+	})
+}
+
+func TestAFileThatGoesForAMomentIsNoChange(t *testing.T) {
+	t.Parallel()
+	onBench(t, working, func(t *testing.T, b *bench) {
+		must(t, os.Remove(b.path))
+		b.events <- fsnotify.Event{Name: b.path, Op: fsnotify.Remove}
+		pass(200 * time.Millisecond)
+		write(t, b.path, "one")
+		b.events <- fsnotify.Event{Name: b.path, Op: fsnotify.Create}
+		pass(time.Hour)
+		b.expect(t)
+	})
+}
+
+func TestAWriterThatNeverPausesIsReportedAllTheSame(t *testing.T) {
+	t.Parallel()
+	onBench(t, working, func(t *testing.T, b *bench) {
+		for i := range 20 { // a second of it
+			write(t, b.path, fmt.Sprintf("part %d", i))
+			b.written(b.path)
+			pass(50 * time.Millisecond)
+		}
+		pass(time.Hour)
+		b.expect(t, patience, time.Second)
+	})
+}
+
+func TestRemoveWhileAChangeSettlesPreventsTheCall(t *testing.T) {
+	t.Parallel()
+	onBench(t, working, func(t *testing.T, b *bench) {
+		remove := b.Watcher.Add(b.path, func() { t.Error("called after remove") })
+		write(t, b.path, "two")
+		b.written(b.path)
+		pass(quiet / 2)
+		remove()
+		pass(time.Hour)
+		b.expect(t, quiet) // the other watch of the path
+	})
+}
+
+func TestNothingRunsWhileNothingChanges(t *testing.T) {
+	t.Parallel()
+	onBench(t, working, func(t *testing.T, b *bench) {
+		asleep := func() {
+			t.Helper()
+			synctest.Wait()
+			if _, _, wake := b.plan(); !wake.IsZero() {
+				t.Errorf("will wake up in %v", time.Until(wake))
+			}
+		}
+		asleep()
+		b.written(filepath.Join(filepath.Dir(b.path), "neighbour"))
+		asleep()
+		b.written(b.path) // the same bytes
+		pass(time.Second)
+		asleep()
+		write(t, b.path, "two")
+		b.written(b.path)
+		pass(time.Second)
+		asleep()
+	})
+}
+
+func TestLostEventsAreMadeUpFor(t *testing.T) {
+	t.Parallel()
+	onBench(t, working, func(t *testing.T, b *bench) {
+		write(t, b.path, "two")
+		before := b.adds()
+		b.lost <- struct{}{}
+		pass(time.Second)
+		b.expect(t, quiet)
+		if b.adds() == before {
+			t.Error("the directories were not watched anew: their watches may be among what was lost")
+		}
+	})
+}
+
+func TestADirectoryInTheRootIsWatchedAnewAfterItWasRenamed(t *testing.T) {
+	t.Parallel()
+	onBench(t, working, func(t *testing.T, b *bench) {
+		before := b.adds()
+		// fsnotify joins the root and a name like this.
+		b.events <- fsnotify.Event{Name: "//" + split(b.path)[0], Op: fsnotify.Rename}
+		pass(time.Second)
+		if b.adds() != before+1 {
+			t.Errorf("%d directories were watched anew, want one", b.adds()-before)
+		}
+	})
+}
+
+func TestFilesAreReadOnceAMinuteWhenThereIsNoInotifyInstance(t *testing.T) {
+	t.Parallel()
+	var exhausted atomic.Bool
+	exhausted.Store(true)
+	create := func(n *fakeNotifier) (notifier, error) {
+		if exhausted.Load() {
+			return nil, fmt.Errorf("couldn't initialize inotify: %w", syscall.EMFILE)
+		}
+		return n, nil
+	}
+	onBench(t, create, func(t *testing.T, b *bench) {
+		b.Watcher.Add(b.path+"2", func() {})
+		for _, want := range []string{"level=WARN", "fs.inotify.max_user_instances", "once a minute"} {
+			if !strings.Contains(b.log.String(), want) {
+				t.Errorf("the log does not say %q: %s", want, b.log)
+			}
+		}
+		pass(10 * time.Second)
+		write(t, b.path, "two")
+		pass(5 * time.Minute)
+		b.expect(t, time.Minute+quiet)
+		must(t, os.Remove(b.path))
+		pass(time.Minute)
+		b.expect(t, time.Minute+quiet, 6*time.Minute+patience)
+		if n := strings.Count(b.log.String(), "\n"); n != 1 {
+			t.Errorf("%d lines in the log, want one: %s", n, b.log)
+		}
+
+		// An instance becomes free.
+		exhausted.Store(false)
+		pass(time.Minute)
+		if !strings.Contains(b.log.String(), "watched again") {
+			t.Errorf("the log does not say that it is over: %s", b.log)
+		}
+		if _, _, wake := b.plan(); !wake.IsZero() {
+			t.Errorf("still polls, next in %v", time.Until(wake))
+		}
+		write(t, b.path, "three")
+		at := time.Since(b.start)
+		b.written(b.path)
+		pass(time.Second)
+		b.expect(t, time.Minute+quiet, 6*time.Minute+patience, at+quiet)
+	})
+}
+
+func TestFilesAreReadOnceAMinuteWhenInotifyWatchesAreUsedUp(t *testing.T) {
+	t.Parallel()
+	create := func(n *fakeNotifier) (notifier, error) {
+		n.setRefuse(syscall.ENOSPC)
+		return n, nil
+	}
+	onBench(t, create, func(t *testing.T, b *bench) {
+		if !strings.Contains(b.log.String(), "fs.inotify.max_user_watches") {
+			t.Errorf("the log does not name the sysctl: %s", b.log)
+		}
+		write(t, b.path, "two")
+		pass(2 * time.Minute)
+		b.expect(t, time.Minute+quiet)
+		b.setRefuse(nil)
+		pass(time.Minute)
+		if _, _, wake := b.plan(); !wake.IsZero() {
+			t.Errorf("still polls, next in %v", time.Until(wake))
+		}
+		if n := strings.Count(b.log.String(), "\n"); n != 2 {
+			t.Errorf("%d lines in the log, want one for the trouble and one for its end: %s", n, b.log)
+		}
+	})
+}
+
+func TestPollingEndsWithTheLastPathThatNeedsIt(t *testing.T) {
+	t.Parallel()
+	onBench(t, working, func(t *testing.T, b *bench) {
+		b.setRefuse(syscall.ENOSPC)
+		remove := b.Watcher.Add("/nonexistent/file", func() {}) // only / is on its way, which is watched
+		if _, _, wake := b.plan(); !wake.IsZero() {
+			t.Error("polls what is watched")
+		}
+		remove()
+		remove = b.Watcher.Add(t.TempDir()+"/file", func() {})
+		if _, _, wake := b.plan(); wake.IsZero() {
+			t.Error("does not poll what cannot be watched")
+		}
+		remove()
+		if _, _, wake := b.plan(); !wake.IsZero() {
+			t.Error("polls nothing")
+		}
+	})
+}
+
+func TestAWatcherThatDiedIsReplaced(t *testing.T) {
+	t.Parallel()
+	onBench(t, working, func(t *testing.T, b *bench) {
+		synctest.Wait() // until the loop reads the channel
+		b.Watcher.mu.Lock()
+		old := b.events
+		b.events = make(chan fsnotify.Event)
+		b.Watcher.mu.Unlock()
+		close(old)
+		write(t, b.path, "two")
+		pass(2 * time.Minute)
+		b.expect(t, quiet)
+		if !b.isClosed() {
+			t.Error("what was left of it was not closed")
+		}
+		write(t, b.path, "three")
+		at := time.Since(b.start)
+		b.written(b.path)
+		pass(time.Second)
+		b.expect(t, quiet, at+quiet)
+	})
+}

@@ -1,0 +1,188 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"reflect"
+	"time"
+
+	"iam-token-refresher/refresher"
+)
+
+// Config is a valid configuration. Nothing in it is a secret.
+type Config struct {
+	Tokens    []Token       `yaml:"tokens" check:"required" doc:"the tokens to keep fresh"`
+	StateDir  string        `yaml:"state_dir" check:"path,dir" doc:"directory that published versions survive a restart in; without it a restart mints anew"`
+	Status    StatusOptions `yaml:"status" doc:"health and metrics over HTTP"`
+	Log       LogOptions    `yaml:"log" doc:"what is logged, and how"`
+	Limits    Limits        `yaml:"limits" doc:"how much is done at once"`
+	Endpoints Endpoints     `yaml:"endpoints" doc:"addresses of the services, where they are not the usual ones"`
+	CAFile    string        `yaml:"ca_file" check:"path" doc:"PEM file of certificate authorities to trust beside the system's"`
+}
+
+// StatusOptions is the listener for health and metrics.
+type StatusOptions struct {
+	Listen string `yaml:"listen" doc:"host:port of /livez, /readyz and /metrics; without it they are not served"`
+}
+
+// LogOptions says what is logged.
+type LogOptions struct {
+	Level  string `yaml:"level" check:"oneof=debug|info|warn|error" doc:"the least important messages to log"`
+	Format string `yaml:"format" check:"oneof=auto|text|json" doc:"auto is text on a terminal, JSON otherwise"`
+}
+
+// Limits bounds what the daemon does at once.
+type Limits struct {
+	Mints           int     `yaml:"mints" doc:"mints that may run at once"`
+	ProbesPerSecond float64 `yaml:"probes_per_second" doc:"probes a second for each host; 0 is no limit"`
+}
+
+// Token is one token to keep fresh.
+type Token struct {
+	Name     string  `yaml:"name" check:"required" doc:"what logs, metrics, the socket and commands call it; letters, digits, dots, dashes and underscores"`
+	Required bool    `yaml:"required" doc:"whether readiness waits for this token"`
+	Source   Source  `yaml:"source" check:"required" doc:"where values come from: one of the sources below"`
+	Refresh  Refresh `yaml:"refresh" doc:"when a new value is minted"`
+	Probe    *Probe  `yaml:"probe" doc:"how a value is tried before anyone sees it: one of the probes below, or none"`
+	Sinks    []Sink  `yaml:"sinks" check:"required" doc:"where values go: a list of the sinks below"`
+}
+
+// Source is where values come from.
+type Source struct {
+	Kind        string
+	Options     Options
+	Impersonate string `yaml:"impersonate" doc:"id of the service account whose token is minted with this source's"`
+}
+
+// Refresh says when a new value is minted.
+type Refresh struct {
+	Schedule Schedule `yaml:"schedule" doc:"\"@every 1h\", \"@hourly\", or five cron fields in local time or after \"TZ=Europe/Moscow \""`
+	// Cron is another spelling of Schedule, and empty in a Config: Schedule has it.
+	Cron         Schedule      `yaml:"cron" doc:"the same as schedule; give one of them"`
+	Jitter       time.Duration `yaml:"jitter" doc:"each scheduled refresh is delayed by a random part of this"`
+	BeforeExpiry time.Duration `yaml:"before_expiry" doc:"how long before its end a value is replaced whatever the schedule says; a third of the lifetime without it, half of it at most"`
+}
+
+// Probe is how values are tried.
+type Probe struct {
+	// None is `probe: none`: it is meant that nothing is tried. All other
+	// fields mean nothing then.
+	None     bool
+	Kind     string
+	Options  Options
+	Schedule Schedule      `yaml:"schedule" doc:"when the published value is tried again"`
+	Timeout  time.Duration `yaml:"timeout" doc:"how long the API may take to answer"`
+	Grace    time.Duration `yaml:"grace" doc:"how long a value that nothing can be told of is held back when there is no better one"`
+	Required bool          `yaml:"required" doc:"true: never publish a value that was not accepted"`
+}
+
+// Sink is where values go.
+type Sink struct {
+	Kind    string
+	Options Options
+}
+
+// Limits of times that a person cannot mean otherwise.
+const (
+	defaultTimeout = 10 * time.Second
+	maxTimeout     = 5 * time.Minute
+)
+
+func defaultConfig() Config {
+	return Config{
+		Log:    LogOptions{Level: "info", Format: "auto"},
+		Limits: Limits{Mints: 16, ProbesPerSecond: 5},
+	}
+}
+
+func defaultToken() Token {
+	return Token{Required: true, Refresh: Refresh{Schedule: mustSchedule(refresher.DefaultRefresh)}}
+}
+
+func defaultProbe() Probe {
+	return Probe{
+		Schedule: mustSchedule(refresher.DefaultReprobe),
+		Timeout:  defaultTimeout,
+		Grace:    refresher.DefaultGrace,
+	}
+}
+
+// mustSchedule is for our own defaults.
+func mustSchedule(text string) Schedule {
+	s, err := ParseSchedule(text)
+	if err != nil {
+		panic(err)
+	}
+	return s
+}
+
+// LoadOptions says what a configuration may see of its surroundings.
+type LoadOptions struct {
+	// LookupEnv finds the variables that paths name; nil is os.LookupEnv.
+	LookupEnv func(string) (string, bool)
+	// Check finds what is wrong with valid options on this machine, such as a
+	// group that does not exist or a key file that cannot be read. It returns
+	// errors as Validate does, and they are shown with their lines as well. It
+	// is called once for each option struct, aliases included; nil checks nothing.
+	Check func(Options) error
+}
+
+// Load reads a configuration file. The error is an Errors.
+func Load(path string, kinds Kinds, opt LoadOptions) (*Config, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, unreadable(path, err)
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, maxBytes+1))
+	if err != nil {
+		return nil, unreadable(path, err)
+	}
+	return Parse(path, data, kinds, opt)
+}
+
+func unreadable(path string, err error) error {
+	problem := "cannot be read"
+	var system *fs.PathError
+	switch info, statErr := os.Stat(path); {
+	case errors.Is(err, fs.ErrNotExist):
+		problem = "there is no such file: name another with --config, or describe one token with flags"
+	case errors.Is(err, fs.ErrPermission):
+		problem = "may not be read: check its mode and owner, and those of the directories above"
+	case statErr == nil && info.IsDir():
+		problem = "is a directory: name a file in it"
+	case errors.As(err, &system):
+		problem = fmt.Sprintf("cannot be read: %v", system.Err)
+	}
+	return Errors{{File: path, Problem: problem, cause: err}}
+}
+
+// Parse reads a configuration; name is what messages call it. The error is an
+// Errors.
+func Parse(name string, data []byte, kinds Kinds, opt LoadOptions) (*Config, error) {
+	doc, err := parseDocument(name, data)
+	if err != nil {
+		return nil, err
+	}
+	return doc.decode(kinds, opt)
+}
+
+func (doc *document) decode(kinds Kinds, opt LoadOptions) (*Config, error) {
+	d := &decoder{doc: doc, kinds: kinds, lookupEnv: opt.LookupEnv, more: opt.Check, fields: map[reflect.Type][]field{}}
+	if d.lookupEnv == nil {
+		d.lookupEnv = os.LookupEnv
+	}
+	c := defaultConfig()
+	if list, ok := d.entries(doc.body, "", "a map of keys (tokens: and others)"); ok {
+		d.object(list, reflect.ValueOf(&c).Elem(), "", place{}, nil)
+		d.checkConfig(&c)
+		d.checkBetween(&c)
+	}
+	if len(d.errs) > 0 {
+		return nil, d.errs.sorted()
+	}
+	return &c, nil
+}

@@ -1,0 +1,160 @@
+package sink
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// bound is a listening Unix socket that we made, and its file.
+type bound struct {
+	*net.UnixListener
+	path string
+	file fs.FileInfo
+}
+
+// bind makes a socket that nobody can connect to before it has its final mode
+// and owner. A leftover of a process that is gone is replaced; a socket that
+// somebody listens on is not.
+func bind(path string, mode FileMode, uid, gid int) (*bound, error) {
+	unlock := lockDir(filepath.Dir(path))
+	defer unlock()
+	if err := clearLeftover(path, true); err != nil {
+		return nil, fmt.Errorf("listen on %s: %w", path, err)
+	}
+	l, err := listenPrivately(path)
+	if err != nil {
+		return nil, fmt.Errorf("listen on %s: %w", path, adviseBind(err, path))
+	}
+	l.SetUnlinkOnClose(false)
+	b := &bound{UnixListener: l, path: path}
+	if b.file, err = os.Lstat(path); err == nil {
+		err = setSocketAttributes(path, mode, uid, gid)
+	}
+	if err != nil {
+		b.remove()
+		l.Close()
+		return nil, fmt.Errorf("listen on %s: %w", path, err)
+	}
+	return b, nil
+}
+
+func setSocketAttributes(path string, mode FileMode, uid, gid int) error {
+	if uid >= 0 || gid >= 0 {
+		if err := os.Lchown(path, uid, gid); err != nil {
+			return fmt.Errorf("give it to its owner and group: %w: only root may give it to a user, and only a member to a group", err)
+		}
+	}
+	return os.Chmod(path, fs.FileMode(mode))
+}
+
+// remove takes the socket's file away if it is still ours.
+func (b *bound) remove() {
+	if now, err := os.Lstat(b.path); err == nil && b.file != nil && os.SameFile(now, b.file) {
+		_ = os.Remove(b.path)
+	}
+}
+
+// clearLeftover returns nil when path is free, or was, or with remove has been
+// made so.
+func clearLeftover(path string, remove bool) error {
+	if err := checkSocketPath(path); err != nil {
+		return err
+	}
+	st, err := os.Lstat(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err != nil:
+		return err
+	case st.Mode()&fs.ModeSocket == 0:
+		return errors.New("something that is not a socket is there: remove it or choose another path")
+	}
+	c, err := (&net.Dialer{Timeout: 2 * time.Second}).Dial("unix", path)
+	switch {
+	case err == nil:
+		defer c.Close()
+		return fmt.Errorf("%s listens there already: stop it or choose another path", holder(c))
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case !errors.Is(err, syscall.ECONNREFUSED):
+		return fmt.Errorf("a socket is there, and it cannot be told whether somebody listens (%w): remove it or choose another path", err)
+	case remove:
+		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("remove a leftover: %w", err)
+		}
+	}
+	return nil
+}
+
+// holder names who listens at the other end of c.
+func holder(c net.Conn) string {
+	p, err := peerOf(c)
+	if err != nil || p.pid == 0 {
+		return "another process"
+	}
+	if name := processName(p.pid); name != "" {
+		return fmt.Sprintf("process %d (%s, uid %d)", p.pid, name, p.uid)
+	}
+	return fmt.Sprintf("process %d (uid %d)", p.pid, p.uid)
+}
+
+// lockDir keeps two daemons that start at once from taking each other's new
+// socket for a leftover. A lock that somebody else holds for long is ignored:
+// everybody who can read a directory can lock it.
+func lockDir(dir string) (unlock func()) {
+	d, err := os.Open(dir)
+	if err != nil {
+		return func() {}
+	}
+	for range 20 {
+		if err := unix.Flock(int(d.Fd()), unix.LOCK_EX|unix.LOCK_NB); !errors.Is(err, unix.EWOULDBLOCK) {
+			break
+		}
+		<-time.After(10 * time.Millisecond)
+	}
+	return func() { d.Close() }
+}
+
+func adviseBind(err error, path string) error {
+	dir := filepath.Dir(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("%w: create the directory %s", err, dir)
+	case errors.Is(err, fs.ErrPermission):
+		return fmt.Errorf("%w: let uid %d write the directory %s", err, os.Geteuid(), dir)
+	case errors.Is(err, syscall.EROFS):
+		return fmt.Errorf("%w: choose a directory that is not read-only", err)
+	}
+	return err
+}
+
+// checkBind tells whether bind would work, and changes nothing.
+func checkBind(path string) error {
+	err := clearLeftover(path, false)
+	if err == nil {
+		if err = unix.Faccessat(unix.AT_FDCWD, filepath.Dir(path), unix.W_OK|unix.X_OK, unix.AT_EACCESS); err != nil {
+			err = adviseBind(err, path)
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("listen on %s: %w", path, err)
+	}
+	return nil
+}
+
+func listenUnix(path string, control func(network, address string, c syscall.RawConn) error) (*net.UnixListener, error) {
+	l, err := (&net.ListenConfig{Control: control}).Listen(context.Background(), "unix", path)
+	if err != nil {
+		return nil, errors.Unwrap(err)
+	}
+	return l.(*net.UnixListener), nil
+}

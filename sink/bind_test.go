@@ -1,0 +1,184 @@
+package sink
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+func TestTheSocketHasItsModeAndOwner(t *testing.T) {
+	t.Parallel()
+	d := newDaemon()
+	o := SocketOptions{Path: socketPath(t), Mode: 0o660}
+	if os.Geteuid() == 0 {
+		o.Owner, o.Group = "grafana", "bots"
+	}
+	s := newServer(t, d, ServerOptions{Socket: o})
+	must(t, s.Listen())
+	wantSocket := func(mode os.FileMode, uid, gid uint32) {
+		t.Helper()
+		st, err := os.Lstat(o.Path)
+		must(t, err)
+		sys := st.Sys().(*syscall.Stat_t)
+		if st.Mode().Perm() != mode || os.Geteuid() == 0 && (sys.Uid != uid || sys.Gid != gid) {
+			t.Errorf("the socket is %04o %d:%d, want %04o %d:%d", st.Mode().Perm(), sys.Uid, sys.Gid, mode, uid, gid)
+		}
+	}
+	wantSocket(0o660, 1234, 2345)
+
+	before, err := os.Lstat(o.Path)
+	must(t, err)
+	must(t, s.SetSocket(SocketOptions{Mode: 0o666}, accounts()))
+	wantSocket(0o666, 0, 0)
+	after, err := os.Lstat(o.Path)
+	must(t, err)
+	if !os.SameFile(before, after) {
+		t.Error("it is another socket now")
+	}
+	wantAnswer(t, get(t, s, "/v1/tokens"), 200, "[]")
+	wantError(t, s.SetSocket(SocketOptions{Owner: "who"}, accounts()), `there is no user "who"`)
+}
+
+// The umask belongs to the process: this test runs alone.
+func TestTheSocketHasItsModeUnderAnyUmask(t *testing.T) {
+	for _, umask := range []int{0, 0o777} {
+		s := newServer(t, newDaemon(), ServerOptions{Socket: SocketOptions{Path: socketPath(t), Mode: 0o622}})
+		old := syscall.Umask(umask)
+		err := s.Listen()
+		syscall.Umask(old)
+		must(t, err)
+		if st, err := os.Lstat(s.Path()); err != nil || st.Mode().Perm() != 0o622 {
+			t.Errorf("umask %04o: the socket is %v, %v", umask, st.Mode(), err)
+		}
+	}
+}
+
+func TestNobodyCanConnectBeforeTheSocketHasItsMode(t *testing.T) {
+	old := syscall.Umask(0)
+	defer syscall.Umask(old)
+	path := socketPath(t)
+	l, err := listenPrivately(path)
+	must(t, err)
+	defer l.Close()
+	if st, err := os.Lstat(path); err != nil || st.Mode().Perm() != 0o600 {
+		t.Errorf("a new socket is %v, %v", st.Mode(), err)
+	}
+}
+
+func TestALeftoverSocketIsReplaced(t *testing.T) {
+	t.Parallel()
+	path := socketPath(t)
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+	must(t, err)
+	l.SetUnlinkOnClose(false)
+	must(t, l.Close())
+	s := newServer(t, newDaemon(), ServerOptions{Socket: SocketOptions{Path: path}})
+	must(t, endpoint(t, s, "bot", nil).Check(t.Context()))
+	if _, err := os.Lstat(path); err != nil {
+		t.Errorf("Check removed the leftover: %v", err)
+	}
+	must(t, s.Listen())
+	wantAnswer(t, get(t, s, "/v1/tokens"), 200, "[]")
+}
+
+func TestALiveSocketIsLeftAloneAndItsHolderNamed(t *testing.T) {
+	t.Parallel()
+	first := newServer(t, newDaemon(), ServerOptions{})
+	must(t, first.Listen())
+	second := newServer(t, newDaemon(), ServerOptions{Socket: SocketOptions{Path: first.Path()}})
+	for _, err := range []error{second.Listen(), endpoint(t, second, "bot", nil).Check(t.Context())} {
+		wantError(t, err, "listens there already: stop it or choose another path")
+		wantError(t, err, fmt.Sprintf("process %d", os.Getpid()))
+	}
+	must(t, second.Close(t.Context()))
+	wantAnswer(t, get(t, first, "/v1/tokens"), 200, "[]")
+	must(t, endpoint(t, first, "bot", nil).Check(t.Context()))
+	wantError(t, first.Listen(), "it listens already")
+}
+
+func TestWhatKeepsASocketFromBeingBoundIsNamed(t *testing.T) {
+	t.Parallel()
+	dir := socketDir(t)
+	file, datagram := filepath.Join(dir, "file"), filepath.Join(dir, "datagram")
+	must(t, os.WriteFile(file, nil, 0o600))
+	other, err := net.ListenPacket("unixgram", datagram)
+	must(t, err)
+	defer other.Close()
+	for path, want := range map[string]string{
+		file:                                     "something that is not a socket is there",
+		datagram:                                 "it cannot be told whether somebody listens",
+		filepath.Join(dir, "no", "s"):            "create the directory " + filepath.Join(dir, "no"),
+		"/" + strings.Repeat("s", maxSocketPath): fmt.Sprintf("the system takes at most %d", maxSocketPath),
+		filepath.Join(dir, strings.Repeat("s", 70)): "",
+	} {
+		s := newServer(t, newDaemon(), ServerOptions{Socket: SocketOptions{Path: path}})
+		check, listen := endpoint(t, s, "bot", nil).Check(t.Context()), s.Listen()
+		if want == "" {
+			must(t, check)
+			must(t, listen)
+			continue
+		}
+		wantError(t, check, want)
+		wantError(t, listen, want)
+	}
+	for _, path := range []string{file, datagram} {
+		if _, err := os.Lstat(path); err != nil {
+			t.Errorf("what was there is gone: %v", err)
+		}
+	}
+}
+
+func TestCloseRemovesTheSocketUnlessItIsSomebodyElses(t *testing.T) {
+	t.Parallel()
+	s := newServer(t, newDaemon(), ServerOptions{})
+	must(t, s.Listen())
+	must(t, s.Close(t.Context()))
+	if _, err := os.Lstat(s.Path()); !os.IsNotExist(err) {
+		t.Errorf("the socket is still there: %v", err)
+	}
+	must(t, s.Close(t.Context()))
+
+	s = newServer(t, newDaemon(), ServerOptions{})
+	must(t, s.Listen())
+	must(t, os.Remove(s.Path()))
+	other, err := net.Listen("unix", s.Path())
+	must(t, err)
+	defer other.Close()
+	must(t, s.Close(t.Context()))
+	if _, err := os.Lstat(s.Path()); err != nil {
+		t.Errorf("somebody else's socket was removed: %v", err)
+	}
+}
+
+func TestAnInheritedSocketIsLeftAsItIs(t *testing.T) {
+	t.Parallel()
+	path := socketPath(t)
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+	must(t, err)
+	defer l.Close()
+	must(t, os.Chmod(path, 0o640))
+	f, err := l.File() // as systemd keeps it open
+	must(t, err)
+	defer f.Close()
+	for range 2 {
+		inherited, err := net.FileListener(f)
+		must(t, err)
+		s := newServer(t, newDaemon(), ServerOptions{Socket: SocketOptions{Path: path, Mode: 0o600}, Inherited: inherited})
+		must(t, endpoint(t, s, "bot", nil).Check(t.Context()))
+		must(t, s.Listen())
+		must(t, s.SetSocket(SocketOptions{Mode: 0o666}, accounts()))
+		wantAnswer(t, get(t, s, "/v1/tokens"), 200, "[]")
+		must(t, s.Close(context.Background()))
+		if st, err := os.Lstat(path); err != nil || st.Mode().Perm() != 0o640 {
+			t.Fatalf("the socket is %v, %v", st, err)
+		}
+		c, err := net.Dial("unix", path)
+		must(t, err)
+		c.Close()
+	}
+}

@@ -1,0 +1,175 @@
+package sink
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"log"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+const (
+	requestTimeout = 10 * time.Second // to send a request
+	answerTimeout  = 30 * time.Second // to take its answer
+	idleTimeout    = 2 * time.Minute  // between requests
+	maxHeaders     = 16 << 10
+	maxBody        = 4 << 10
+	// silentGrace is how long a connection that has sent nothing may hold up
+	// the end: its request may be on the way.
+	silentGrace = 250 * time.Millisecond
+)
+
+// hub is what a socket and a metadata listener have in common: an HTTP server
+// over a table of endpoints.
+type hub struct {
+	live Live
+	log  *slog.Logger
+	gate *gate
+	// table is replaced under mu.
+	table atomic.Pointer[table]
+
+	mu      sync.Mutex
+	ln      net.Listener
+	server  *http.Server
+	served  chan struct{} // closed when no connection is accepted any more
+	closing chan struct{}
+	// parked are the readers that wait, returned the connections of those that
+	// waited.
+	parked   sync.WaitGroup
+	returned chan net.Conn
+	parking  sync.Mutex // no wait begins once closing is closed
+}
+
+func newHub(live Live, logger *slog.Logger, g *gate) *hub {
+	if logger == nil {
+		logger = slog.New(slog.DiscardHandler)
+	}
+	g.log = logger
+	h := &hub{live: live, log: logger, gate: g, closing: make(chan struct{}), returned: make(chan net.Conn)}
+	h.table.Store(newTable(nil))
+	return h
+}
+
+// update replaces what readers see, closes the connections of peers that may
+// read less than before, and wakes those who wait on others.
+func (h *hub) update(endpoints []*Endpoint) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	next := newTable(endpoints)
+	old := h.table.Swap(next)
+	h.gate.closeIf(func(c *conn) bool { return old.shrank(next, &c.peer) })
+	close(old.replaced)
+}
+
+func (h *hub) serve(ln net.Listener, handler http.HandlerFunc) {
+	h.ln = ln
+	h.served = make(chan struct{})
+	h.server = &http.Server{
+		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			c := connOf(r.Context())
+			c.serving.Store(true)
+			c.served.Store(true)
+			defer c.serving.Store(false)
+			if r.ContentLength != 0 {
+				_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(requestTimeout))
+			}
+			handler(w, r)
+		}),
+		ReadHeaderTimeout: requestTimeout,
+		WriteTimeout:      answerTimeout,
+		IdleTimeout:       idleTimeout,
+		MaxHeaderBytes:    maxHeaders,
+		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
+			return context.WithValue(ctx, connKey{}, c)
+		},
+		ErrorLog: log.New(debugWriter{h.log}, "", 0),
+	}
+	var accepting sync.WaitGroup
+	accepting.Go(func() { _ = h.server.Serve(returns{h.returned, h.closing, ln.Addr()}) })
+	go func() {
+		defer close(h.served)
+		defer accepting.Wait()
+		err := h.server.Serve(&listener{ln, h.gate, h.closing})
+		select {
+		case <-h.closing:
+		default:
+			h.log.Error("a listener failed and answers no more: restart the daemon", "listener", ln.Addr().String(), "error", err)
+		}
+	}()
+}
+
+func (h *hub) listening() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.server != nil
+}
+
+// close ends in three steps: no connection is accepted any more, waits end,
+// requests that were sent are answered.
+func (h *hub) close(ctx context.Context) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	select {
+	case <-h.closing:
+		return nil
+	default:
+		h.parking.Lock()
+		close(h.closing)
+		h.parking.Unlock()
+	}
+	if h.server == nil {
+		return nil
+	}
+	// A deadline ends Accept and leaves the socket as it is: whoever else has
+	// it open, such as systemd, goes on listening.
+	if d, ok := h.ln.(interface{ SetDeadline(time.Time) error }); ok && d.SetDeadline(time.Now()) == nil {
+		<-h.served
+	} else {
+		_ = h.ln.Close()
+		<-h.served
+	}
+	defer context.AfterFunc(ctx, func() { h.gate.closeIf(func(*conn) bool { return true }) })()
+	ended := make(chan struct{})
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		t := time.NewTimer(silentGrace)
+		defer t.Stop()
+		select {
+		case <-t.C:
+			h.gate.closeIf(func(c *conn) bool { return !c.served.Load() && !c.serving.Load() })
+		case <-ended:
+		}
+	})
+	err := h.server.Shutdown(ctx)
+	close(ended)
+	wg.Wait()
+	h.parked.Wait()
+	if err != nil {
+		err = errors.Join(err, h.server.Close())
+	}
+	if cerr := h.ln.Close(); cerr != nil && !errors.Is(cerr, net.ErrClosed) {
+		err = errors.Join(err, cerr)
+	}
+	return err
+}
+
+// debugWriter takes net/http's complaints about its clients, and its word that
+// one of our handlers panicked.
+type debugWriter struct{ log *slog.Logger }
+
+var _ io.Writer = debugWriter{}
+
+func (d debugWriter) Write(b []byte) (int, error) {
+	level := slog.LevelDebug
+	if bytes.Contains(b, []byte("panic serving")) {
+		level = slog.LevelError
+	}
+	d.log.Log(context.Background(), level, "http", "message", string(b))
+	return len(b), nil
+}

@@ -43,9 +43,9 @@ func (o EnvFileOptions) Validate() error {
 			invalid(field, "%q is not a name of a variable: use letters, digits and _, and no digit first", name)
 			continue
 		}
-		value, err := expand(o.Variables[name], exampleData())
+		value, err := expand(o.Variables[name], exampleVersion())
 		if err != nil {
-			invalid(field, "the template fails: %v: it may use .Value, .Name, .Type, .ExpiresAt and .Version", err)
+			invalid(field, "%v", err)
 			continue
 		}
 		if _, err := assign(o.Dialect, name, value); err != nil {
@@ -64,12 +64,10 @@ func NewEnvFile(o EnvFileOptions, accounts *Accounts) (*File, error) {
 
 func renderEnv(v refresher.Version, variables map[string]string, dialect string) ([]byte, error) {
 	var b []byte
-	data := dataOf(v)
 	for _, name := range slices.Sorted(maps.Keys(variables)) {
-		value, err := expand(variables[name], data)
+		value, err := expand(variables[name], v)
 		if err != nil {
-			// The cause may quote the value.
-			return nil, fmt.Errorf("the template of variable %s fails on this value: try it with fewer functions", name)
+			return nil, fmt.Errorf("variable %s: %w", name, err)
 		}
 		line, err := assign(dialect, name, value)
 		if err != nil {

@@ -118,22 +118,6 @@ func TestEnvFilesHoldAllVariablesInOrder(t *testing.T) {
 	must(t, e.Holds(t.Context(), v))
 }
 
-func TestATemplateThatFailsOnTheRealValueQuotesNothing(t *testing.T) {
-	t.Parallel()
-	text := `{{if eq .Value "t1.example"}}ok{{else}}{{range .Value}}{{end}}{{slice .Value 1 9999}}{{end}}`
-	o := EnvFileOptions{Path: filepath.Join(t.TempDir(), "env"), Variables: map[string]string{"A": text}}
-	must(t, o.Validate())
-	e, err := NewEnvFile(o, accounts())
-	must(t, err)
-	v := version("bot", 1)
-	v.Value = refresher.NewValue("supersecret")
-	err = e.Publish(t.Context(), v)
-	wantError(t, err, "the template of variable A fails")
-	if strings.Contains(err.Error(), "supersecret") {
-		t.Errorf("the error quotes the value: %v", err)
-	}
-}
-
 func FuzzEnvFilesRoundTripThroughShell(f *testing.F) {
 	for value := range awkward {
 		f.Add(value)

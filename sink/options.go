@@ -150,21 +150,6 @@ func (o MetadataOptions) Validate() error {
 	return err
 }
 
-// SharedMetadata checks that the tokens on one address have one default at
-// most.
-func SharedMetadata(tokens ...MetadataOptions) error {
-	defaults := 0
-	for _, o := range tokens {
-		if o.Default {
-			defaults++
-		}
-	}
-	if defaults > 1 {
-		return &refresher.Invalid{Field: "default", Problem: fmt.Sprintf("%s has %d default tokens: mark one", tokens[0].Listen, defaults)}
-	}
-	return nil
-}
-
 func parseListen(s string) (netip.AddrPort, error) {
 	ap, err := netip.ParseAddrPort(s)
 	switch {

@@ -1,51 +1,45 @@
 package sink
 
 import (
-	"errors"
-	"strings"
-	"text/template"
+	"strconv"
 	"time"
 
 	"iam-token-refresher/refresher"
+	"iam-token-refresher/refresher/template"
 )
 
-// templateData is what templates may use.
-type templateData struct {
-	Value, Name, Type string
-	ExpiresAt         templateTime
-	Version           uint64
-}
+// templateFields are what templates may use.
+var templateFields = []string{"Value", "Name", "Type", "ExpiresAt", "Version"}
 
-// templateTime prints as RFC 3339 in UTC, and as nothing when it is not known.
-type templateTime struct{ time.Time }
-
-func (t templateTime) String() string {
-	if t.IsZero() {
-		return ""
+// exampleVersion is run through templates when the configuration is read.
+func exampleVersion() refresher.Version {
+	return refresher.Version{
+		Token: "example", Value: refresher.NewValue("t1.example"), Type: refresher.TypeIAM,
+		ExpiresAt: time.Unix(1767225600, 0), N: 1,
 	}
-	return t.UTC().Format(time.RFC3339)
 }
 
-func dataOf(v refresher.Version) templateData {
-	return templateData{Value: v.Value.Reveal(), Name: v.Token, Type: v.Type, ExpiresAt: templateTime{v.ExpiresAt}, Version: v.N}
-}
-
-// exampleData is run through templates when the configuration is read.
-func exampleData() templateData {
-	return templateData{Value: "t1.example", Name: "example", Type: refresher.TypeIAM, ExpiresAt: templateTime{time.Unix(1767225600, 0)}, Version: 1}
-}
-
-// expand parses text each time: a parsed template is far larger than its text,
-// and is used once an hour. The errors of its execution may quote the secret:
-// they are for [exampleData] only.
-func expand(text string, data templateData) (string, error) {
-	t, err := template.New("").Parse(text)
+// expand parses text each time: it is used once an hour, and a parsed template
+// is larger than its text.
+func expand(text string, v refresher.Version) (string, error) {
+	t, err := template.Parse(text, templateFields...)
 	if err != nil {
-		return "", errors.New(strings.TrimPrefix(err.Error(), "template: :"))
+		return "", err
 	}
-	var b strings.Builder
-	if err := t.Execute(&b, data); err != nil {
-		return "", errors.New(strings.TrimPrefix(err.Error(), "template: :"))
-	}
-	return b.String(), nil
+	return t.Fill(func(field string) string {
+		switch field {
+		case "Value":
+			return v.Value.Reveal()
+		case "Name":
+			return v.Token
+		case "Type":
+			return v.Type
+		case "Version":
+			return strconv.FormatUint(v.N, 10)
+		}
+		if v.ExpiresAt.IsZero() {
+			return "" // nobody knows
+		}
+		return v.ExpiresAt.UTC().Format(time.RFC3339)
+	}), nil
 }

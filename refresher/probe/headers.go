@@ -9,27 +9,20 @@ import (
 	"os"
 	"slices"
 	"strings"
-	"text/template"
 
 	"iam-token-refresher/refresher"
+	"iam-token-refresher/refresher/template"
 )
 
 // headerTemplate makes one header of a value.
 type headerTemplate struct {
 	name  string // canonical
-	value *template.Template
+	value template.Template
 }
-
-// templateData is what the templates are over.
-type templateData struct{ Value string }
 
 // render never tells in its error what was rendered.
 func (h headerTemplate) render(value string) (string, error) {
-	var b strings.Builder
-	if err := h.value.Execute(&b, templateData{value}); err != nil {
-		return "", fmt.Errorf("the template of header %s fails: only {{.Value}} can be used", h.name)
-	}
-	s := strings.TrimSpace(b.String())
+	s := strings.TrimSpace(h.value.Fill(func(string) string { return value }))
 	if !validHeaderValue(s) {
 		return "", fmt.Errorf("the template of header %s gives %d bytes that cannot be put into a header", h.name, len(s))
 	}
@@ -48,11 +41,11 @@ func newHeaderTemplate(name, value string) (h headerTemplate, problem string) {
 		return h, "is for the connection, not for the probe to set"
 	}
 	var err error
-	if h.value, err = template.New("").Parse(value); err != nil {
-		return h, "is not a template: write it like Bearer {{.Value}}"
+	if h.value, err = template.Parse(value, "Value"); err != nil {
+		return h, "is not a template: only {{.Value}} can be used, like Bearer {{.Value}}"
 	}
 	if _, err := h.render("t1.sample"); err != nil {
-		return h, "cannot be made into a header: only {{.Value}} can be used, on one line"
+		return h, "cannot be made into a header: write it on one line"
 	}
 	return h, ""
 }
@@ -126,9 +119,5 @@ func readHeaders(path string) ([]headerTemplate, error) {
 
 // sendsValue tells whether any header depends on the value.
 func sendsValue(list []headerTemplate) bool {
-	return slices.ContainsFunc(list, func(h headerTemplate) bool {
-		a, errA := h.render("t1.sample")
-		b, errB := h.render("t1.another")
-		return errA == nil && errB == nil && a != b
-	})
+	return slices.ContainsFunc(list, func(h headerTemplate) bool { return h.value.Uses("Value") })
 }

@@ -72,7 +72,7 @@ func TestHeadersAreMadeOfTheValue(t *testing.T) {
 	seen := make(chan *http.Request, 1)
 	s := server(t, func(_ http.ResponseWriter, r *http.Request) { seen <- r })
 	p, err := probe.HTTPOptions{URL: s.URL, Headers: map[string]string{
-		"authorization": `{{with .Value}}Token "{{.}}"{{end}}`,
+		"authorization": `Token "{{.Value}}"`,
 		"X-Org":         "7",
 		"Host":          "api.example",
 		"Accept":        "application/vnd.x+json",
@@ -140,7 +140,7 @@ func TestBadHeadersFileIsToldByItsLineAlone(t *testing.T) {
 		"A: {{.Value}}\nhush-hush":         "line 2: is not 'Name: template'",
 		"A: {{.Value hush-hush":            "line 1: is not a template",
 		"A: {{.Hush-hush}}":                "line 1: is not a template",
-		"A: {{.Hush}}hush-hush":            "line 1: cannot be made into a header",
+		"A: {{.Hush}}hush-hush":            "line 1: is not a template",
 		"A: {{.Value}}\na: hush-hush":      "line 2: header A is given twice",
 		"hush hush-hush: {{.Value}}":       "line 1: is not a header's name",
 		"Content-Length: 5":                "line 1: is for the connection",
@@ -173,7 +173,7 @@ func TestHTTPOptionsThatCannotBeRight(t *testing.T) {
 		`{url: https://x.example, headers_file: /f, ` + headers + `}`:                      "headers_file: headers are given too",
 		`{url: https://x.example, headers: {A: b}}`:                                        "headers: none holds {{.Value}}",
 		`{url: https://x.example, headers: {A: "{{.Value"}}`:                               "headers.A: is not a template",
-		`{url: https://x.example, headers: {A: "{{.Token}}"}}`:                             "headers.A: cannot be made into a header",
+		`{url: https://x.example, headers: {A: "{{.Token}}"}}`:                             "headers.A: is not a template",
 		`{url: https://x.example, headers: {A: "{{.Value}}\nB: c"}}`:                       "headers.A: cannot be made into a header",
 		`{url: https://x.example, headers: {"A b": "{{.Value}}"}}`:                         "headers.A b: is not a header's name",
 		`{url: https://x.example, headers: {A: "{{.Value}}", a: b}}`:                       "headers.a: is given twice",

@@ -123,11 +123,11 @@ func mustSchedule(text string) Schedule {
 type LoadOptions struct {
 	// LookupEnv finds the variables that paths name; nil is os.LookupEnv.
 	LookupEnv func(string) (string, bool)
-	// Check finds what is wrong with valid options on this machine, such as a
-	// group that does not exist or a key file that cannot be read. It returns
-	// errors as Validate does, and they are shown with their lines as well. It
-	// is called once for each option struct, aliases included; nil checks nothing.
-	Check func(Options) error
+	// Try builds what a valid configuration describes and finds what is wrong
+	// with it on this machine, such as a group that does not exist or a key
+	// file that cannot be read. Its errors, several joined with errors.Join, are
+	// [*Unfit], and are shown with their lines as well. Nil tries nothing.
+	Try func(*Config) error
 }
 
 // Load reads a configuration file. The error is an Errors.
@@ -171,7 +171,7 @@ func Parse(name string, data []byte, kinds Kinds, opt LoadOptions) (*Config, err
 }
 
 func (doc *document) decode(kinds Kinds, opt LoadOptions) (*Config, error) {
-	d := &decoder{doc: doc, kinds: kinds, lookupEnv: opt.LookupEnv, more: opt.Check, fields: map[reflect.Type][]field{}}
+	d := &decoder{doc: doc, kinds: kinds, lookupEnv: opt.LookupEnv, fields: map[reflect.Type][]field{}}
 	if d.lookupEnv == nil {
 		d.lookupEnv = os.LookupEnv
 	}
@@ -180,6 +180,9 @@ func (doc *document) decode(kinds Kinds, opt LoadOptions) (*Config, error) {
 		d.object(list, reflect.ValueOf(&c).Elem(), "", place{}, nil)
 		d.checkConfig(&c)
 		d.checkBetween(&c)
+	}
+	if len(d.errs) == 0 && opt.Try != nil {
+		d.unfit(opt.Try(&c))
 	}
 	if len(d.errs) > 0 {
 		return nil, d.errs.sorted()

@@ -350,20 +350,26 @@ func TestScalarsThatDecodeThemselvesSeeTheirQuotes(t *testing.T) {
 
 func TestWhatTheMachineLacksIsShownAtItsLine(t *testing.T) {
 	t.Parallel()
-	checked := 0
-	opt := LoadOptions{Check: func(o Options) error {
-		checked++
-		if s, ok := o.(*fileSink); ok && s.Group == "bots" {
-			return &refresher.Invalid{Field: "group", Problem: `there is no group "bots"`}
+	opt := LoadOptions{Try: func(c *Config) error {
+		var errs []error
+		for _, s := range c.Tokens[0].Sinks {
+			if f, ok := s.Options.(*fileSink); ok && f.Group == "bots" {
+				errs = append(errs, &Unfit{Of: f, Err: &refresher.Invalid{Field: "group", Problem: `there is no group "bots"`}})
+			}
 		}
-		return nil
+		return errors.Join(append(errs, &Unfit{Err: &refresher.Invalid{Field: "ca_file", Problem: "it is no certificate"}})...)
 	}}
 	_, err := Parse("bot.yaml", []byte(good), fakeKinds(), opt)
-	want := `bot.yaml:7:79: token "bot": sinks.file.group: there is no group "bots"`
-	if err == nil || !strings.HasPrefix(err.Error(), want+"\n") {
-		t.Errorf("got %v", err)
+	var found Errors
+	if !errors.As(err, &found) || len(found) != 2 {
+		t.Fatalf("got %v", err)
 	}
-	if checked != 6 {
-		t.Errorf("%d option structs were checked", checked)
+	for _, want := range []string{
+		`bot.yaml:7:79: token "bot": sinks.file.group: there is no group "bots"`,
+		`ca_file: it is no certificate`,
+	} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("got %v\nwithout %s", err, want)
+		}
 	}
 }

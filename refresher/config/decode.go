@@ -15,7 +15,6 @@ type decoder struct {
 	doc       *document
 	kinds     Kinds
 	lookupEnv func(string) (string, bool)
-	more      func(Options) error
 	files     files
 
 	errs  Errors

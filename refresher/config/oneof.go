@@ -120,9 +120,6 @@ func (d *decoder) options(kind Kind, e entry, path string) *placedOptions {
 	if d.failed() == before && !d.exhausted {
 		d.invalid(o.options.Validate(), n, path, e.at)
 	}
-	if d.more != nil && d.failed() == before && !d.exhausted {
-		d.invalid(d.more(o.options), n, path, e.at)
-	}
 	if d.failed() > before || d.exhausted {
 		return nil
 	}
@@ -149,6 +146,48 @@ func (d *decoder) invalid(err error, n ast.Node, path string, at place) {
 		path = join(path, mistake.Field)
 	}
 	d.fail(d.locate(n, mistake.Field, at), path, mistake.Problem)
+}
+
+// Unfit is what Try found wrong with an option struct of the configuration.
+type Unfit struct {
+	// Of is the struct; nil for the options beside the tokens.
+	Of Options
+	// Err is as from Validate: a [*refresher.Invalid] is shown at its field.
+	Err error
+}
+
+func (u *Unfit) Error() string { return u.Err.Error() }
+
+// Unwrap returns what is wrong.
+func (u *Unfit) Unwrap() error { return u.Err }
+
+// unfit places what Try found.
+func (d *decoder) unfit(err error) {
+	if err == nil {
+		return
+	}
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		for _, one := range joined.Unwrap() {
+			d.unfit(one)
+		}
+		return
+	}
+	d.label, d.token = "", nil
+	var u *Unfit
+	if !errors.As(err, &u) || u.Of == nil {
+		d.invalid(err, d.doc.body, "", place{})
+		return
+	}
+	for _, t := range d.tokens {
+		for _, o := range append([]*placedOptions{t.source, t.probe}, t.sinks...) {
+			if o != nil && o.options == u.Of {
+				d.labelToken(t)
+				d.invalid(u.Err, o.node, o.path, o.at)
+				return
+			}
+		}
+	}
+	d.invalid(u.Err, d.doc.body, "", place{})
 }
 
 // locate returns where the value of a field stands: keys joined by dots, list

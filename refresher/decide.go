@@ -250,6 +250,9 @@ func planReprobe(p Policy, s State, now time.Time) plan {
 	if !p.Probed || s.Published == nil || s.ProbingPublished || s.Saving || s.Published.ExpiredAt(now) {
 		return plan{}
 	}
+	if !s.SuspectSince.IsZero() {
+		return plan{} // the confirmation comes first
+	}
 	allowed := s.probeAllowed(p)
 	if s.Unchecked || s.Proof.Verdict == Unknown || s.Proof.Verdict == Unproven {
 		return at(later(now, allowed), ProbePublished, codeReprobe, "the published value is not proven")

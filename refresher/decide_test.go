@@ -221,6 +221,10 @@ func TestDecisionsFollowTheTableOfWhatIsPublished(t *testing.T) {
 			name: "one 401 is confirmed after 5 s", now: "12:30:04",
 			state: func(s *State, _ time.Time) { s.SuspectSince = clockTime("12:30:00") }, do: Wait, code: codeConfirm, until: "12:30:05",
 		},
+		{name: "a re-probe that is due does not stand for the confirmation", now: "12:30:04",
+			state: func(s *State, _ time.Time) {
+				s.SuspectSince, s.ProbedAt = clockTime("12:30:00"), clockTime("12:10:00")
+			}, do: Wait, code: codeConfirm, until: "12:30:05"},
 		{name: "a confirmed 401 mints now", now: "12:30:05", state: func(s *State, _ time.Time) { s.Proof = badToken }, do: Mint, code: codeRevoked},
 		{
 			name: "the revoked value again is a failed attempt", now: "12:30:05",
@@ -322,6 +326,17 @@ func TestTheSameValueNearItsEndIsAskedForAgainAfterATenthOfWhatIsLeft(t *testing
 	s = s.After(p, Dropped{Decision: Decide(p, s, now)}, now)
 	if want := now.Add(6 * time.Minute); !s.NotBefore.Equal(want) || s.Failures != 1 {
 		t.Errorf("not before %s after %d failures, want %s", s.NotBefore.Format(time.TimeOnly), s.Failures, want.Format(time.TimeOnly))
+	}
+}
+
+func TestAFailureWaitsNoLongerThanTheDeadline(t *testing.T) {
+	t.Parallel()
+	now := clockTime("19:59:00")
+	s := steady(now)
+	s.Failures, s.Roll = 10, 0.99
+	s = s.After(hourly(), MintFailed{Failure: Failure{Err: errOutage}}, now)
+	if want := clockTime("20:00:00"); !s.NotBefore.Equal(want) {
+		t.Errorf("the next attempt is at %s, want %s", s.NotBefore.Format(time.TimeOnly), want.Format(time.TimeOnly))
 	}
 }
 

@@ -137,12 +137,12 @@ func (r *Refresher) publishStatus(e *entry, d Decision, now time.Time) {
 	}
 	old := e.status.Swap(status)
 	if old.Health != status.Health {
-		r.logHealth(e, old.Health, status, now)
+		r.logHealth(e, old, status, now)
 	}
 	e.answer()
 }
 
-func (r *Refresher) logHealth(e *entry, old Health, s *Status, now time.Time) {
+func (r *Refresher) logHealth(e *entry, old, s *Status, now time.Time) {
 	log := r.log(e)
 	switch s.Health {
 	case Expired:
@@ -152,7 +152,7 @@ func (r *Refresher) logHealth(e *entry, old Health, s *Status, now time.Time) {
 	case NoAccess:
 		log.Warn("no access: the value stays served", "verdict", s.Proof.Verdict.String(), "reason", s.Proof.Reason)
 	case Fresh:
-		if old == NoAccess || old == Revoked || old == Unverified {
+		if old.Version == s.Version && old.Health != Unchecked {
 			log.Info("accepted again", "verdict", s.Proof.Verdict.String(), "expires_in", e.left(now))
 		}
 	}

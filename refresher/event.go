@@ -160,11 +160,7 @@ func (s *State) probed(p Policy, f Finding, now time.Time) {
 		return
 	}
 	s.ProbeFailures++
-	limit := backoffMax
-	if s.Published != nil && p.insideBeforeExpiry(s.Published, now) && !s.Published.ExpiredAt(now) {
-		limit = min(limit, max(s.Published.ExpiresAt.Sub(now)/10, s.urgentMin()))
-	}
-	s.ProbeNotBefore = now.Add(backoff(s.ProbeFailures, limit, s.Roll))
+	s.ProbeNotBefore = now.Add(backoff(s.ProbeFailures, s.patience(p, now), s.Roll))
 }
 
 func (e Dropped) apply(p Policy, s *State, now time.Time) {

@@ -149,15 +149,28 @@ func (s *State) failed(p Policy, now time.Time, f Failure) {
 		s.FailingSince = now
 	}
 	s.FailedAt, s.LastFailure = now, f.Err.Error()
-	n, limit := s.Failures, backoffMax
+	n := s.Failures
 	if f.Permanent {
 		n += permanentClimbs
 	}
-	if p.insideBeforeExpiry(s.Published, now) && !s.Published.ExpiredAt(now) {
-		limit = min(limit, max(s.Published.ExpiresAt.Sub(now)/10, s.urgentMin()))
+	s.NotBefore = later(now.Add(backoff(n, s.patience(p, now), s.Roll)), s.mints.ready(mintBurst))
+	if deadline := p.deadline(s.Published); deadline.After(now) {
+		s.NotBefore = earlier(s.NotBefore, deadline) // from then on it is urgent
 	}
-	s.NotBefore = later(now.Add(backoff(n, limit, s.Roll)), s.mints.ready(mintBurst))
 	s.mintAsked = askedFor(f.RetryAfter, now)
+}
+
+// patience is the longest backoff: less for values that live for minutes, and
+// near the end of one.
+func (s State) patience(p Policy, now time.Time) time.Duration {
+	limit := backoffMax
+	if l := s.lifetime(); l > 0 {
+		limit = min(limit, max(l/20, backoffFirst))
+	}
+	if v := s.Published; p.insideBeforeExpiry(v, now) && !v.ExpiredAt(now) {
+		limit = min(limit, max(v.ExpiresAt.Sub(now)/10, s.urgentMin()))
+	}
+	return limit
 }
 
 // urgentMin is the shortest retry near the end of a value: 5 s, less for

@@ -82,7 +82,7 @@ func clearLeftover(path string, remove bool) error {
 	switch {
 	case err == nil:
 		defer c.Close()
-		return fmt.Errorf("%s listens there already: stop it or choose another path", holder(c))
+		return &InUseError{By: holder(c)}
 	case errors.Is(err, fs.ErrNotExist):
 		return nil
 	case !errors.Is(err, syscall.ECONNREFUSED):
@@ -93,6 +93,13 @@ func clearLeftover(path string, remove bool) error {
 		}
 	}
 	return nil
+}
+
+// InUseError says that somebody listens where a listener is to be.
+type InUseError struct{ By string } // for people: "process 7 (name, uid 0)"
+
+func (e *InUseError) Error() string {
+	return e.By + " listens there already: stop it or choose another place"
 }
 
 // holder names who listens at the other end of c.

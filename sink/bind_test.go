@@ -92,7 +92,7 @@ func TestALiveSocketIsLeftAloneAndItsHolderNamed(t *testing.T) {
 	must(t, first.Listen())
 	second := newServer(t, newDaemon(), ServerOptions{Socket: SocketOptions{Path: first.Path()}})
 	for _, err := range []error{second.Listen(), endpoint(t, second, "bot", nil).Check(t.Context())} {
-		wantError(t, err, "listens there already: stop it or choose another path")
+		wantError(t, err, "listens there already: stop it or choose another place")
 		wantError(t, err, fmt.Sprintf("process %d", os.Getpid()))
 	}
 	must(t, second.Close(t.Context()))

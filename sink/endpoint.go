@@ -25,9 +25,9 @@ type Live struct {
 	Refresh func(ctx context.Context, token string) (refresher.RefreshResult, string, error)
 	// Reload reads the configuration again; the string says what changed.
 	Reload func(ctx context.Context) (string, error)
-	// Describe makes the document about a token that GET /v1/tokens shows,
+	// Describe makes the document about tokens that GET /v1/tokens answers with,
 	// to be marshalled as JSON. It holds no secrets.
-	Describe func(refresher.Status, time.Time) any
+	Describe func([]refresher.Status, time.Time) any
 }
 
 // Endpoint is the place of one token on a listener, and the sink that tells

@@ -50,6 +50,13 @@ func (d *daemon) live() Live {
 			defer d.mu.Unlock()
 			return d.now
 		},
+		Describe: func(readable []refresher.Status, now time.Time) any {
+			docs := []any{}
+			for _, st := range readable {
+				docs = append(docs, map[string]any{"name": st.Token, "state": st.HealthAt(now)})
+			}
+			return map[string]any{"tokens": docs}
+		},
 		Snapshot: func(token string) (refresher.Status, bool) {
 			d.mu.Lock()
 			defer d.mu.Unlock()

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"syscall"
 	"net/netip"
 	"strings"
 )
@@ -96,6 +97,9 @@ func (m *MetadataServer) check() error {
 
 func listenTCP(addr string) (net.Listener, error) {
 	ln, err := net.Listen("tcp", addr)
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return nil, fmt.Errorf("listen on %s: %w", addr, &InUseError{By: "another process"})
+	}
 	if err != nil {
 		return nil, fmt.Errorf("listen on %s: %w: choose a free port; the address must be assigned to this machine, and ports under 1024 need CAP_NET_BIND_SERVICE", addr, errors.Unwrap(err))
 	}

@@ -155,7 +155,7 @@ func TestAPortThatIsTakenIsNamed(t *testing.T) {
 	m, _ := serveMetadata(t, d, 0, "bot")
 	second, err := NewMetadataServer(MetadataServerOptions{Listen: m.Addr().String(), Live: d.live()})
 	must(t, err)
-	wantError(t, second.Listen(), "choose a free port")
+	wantError(t, second.Listen(), "another process listens there already")
 	wantError(t, second.For("bot", false).Check(t.Context()), "listen on "+m.Addr().String())
 	wantError(t, m.Listen(), "it listens already")
 	_, err = NewMetadataServer(MetadataServerOptions{Listen: "0.0.0.0:1"})

@@ -96,7 +96,7 @@ func (s *Server) list(w http.ResponseWriter, r *http.Request) {
 	c := connOf(r.Context())
 	t := s.table.Load()
 	now := s.live.Now()
-	docs := []any{}
+	readable := []refresher.Status{}
 	for _, name := range t.names() {
 		if !c.peer.may(t.byName[name].allow) {
 			continue
@@ -105,16 +105,9 @@ func (s *Server) list(w http.ResponseWriter, r *http.Request) {
 		if !ok {
 			st = refresher.Status{Token: name, Health: refresher.Pending}
 		}
-		docs = append(docs, s.describe(st, now))
+		readable = append(readable, st)
 	}
-	writeJSON(w, http.StatusOK, map[string]any{"tokens": docs})
-}
-
-func (s *Server) describe(st refresher.Status, now time.Time) any {
-	if s.live.Describe != nil {
-		return s.live.Describe(st, now)
-	}
-	return map[string]any{"name": st.Token, "state": st.HealthAt(now)}
+	writeJSON(w, http.StatusOK, s.live.Describe(readable, now))
 }
 
 // refusePeer answers peers that may not give orders.

@@ -250,12 +250,6 @@ func TestTheListHoldsADocumentPerToken(t *testing.T) {
 	if a.code != 200 || a.body != want {
 		t.Errorf("answer %d %s, want %s", a.code, a.body, want)
 	}
-	live := d.live()
-	live.Describe = func(st refresher.Status, now time.Time) any { return []any{st.Token, now} }
-	s = newServer(t, d, ServerOptions{Live: live})
-	s.Update(endpoint(t, s, "b", nil))
-	must(t, s.Listen())
-	wantAnswer(t, get(t, s, "/v1/tokens"), 200, `{"tokens":[["b","2026-09-01T12:00:00Z"]]}`)
 }
 
 func TestAReportIsPassedOnOnlyForTheCurrentVersion(t *testing.T) {

@@ -37,14 +37,19 @@ func (o KeyOptions) New(c *Cloud) (refresher.Source, error) {
 	const kind = "key file"
 	content, info, err := readFile(kind, o.File)
 	if err != nil {
-		return nil, err
+		return nil, invalidFile(err)
 	}
 	key, err := c.keys.parseKey(content)
 	if err != nil {
-		return nil, fmt.Errorf("%s %s %w", kind, o.File, err)
+		return nil, invalidFile(fmt.Errorf("%s %s %w", kind, o.File, err))
 	}
 	c.warnIfExposed(kind, o.File, info)
 	return &keySource{cloud: c, key: key}, nil
+}
+
+// invalidFile makes err a mistake in the option file.
+func invalidFile(err error) error {
+	return &refresher.Invalid{Field: "file", Problem: err.Error()}
 }
 
 type keySource struct {

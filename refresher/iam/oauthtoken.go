@@ -38,11 +38,11 @@ func (o OAuthTokenOptions) New(c *Cloud) (refresher.Source, error) {
 	const kind = "OAuth token file"
 	content, info, err := readFile(kind, o.File)
 	if err != nil {
-		return nil, err
+		return nil, invalidFile(err)
 	}
 	token, err := clean(strings.TrimSpace(string(content)))
 	if err != nil {
-		return nil, fmt.Errorf("%s %s: what is in it %w", kind, o.File, err)
+		return nil, invalidFile(fmt.Errorf("%s %s: what is in it %w", kind, o.File, err))
 	}
 	c.warnIfExposed(kind, o.File, info)
 	c.deprecated.Do(func() {

@@ -1,0 +1,3 @@
+module iam-token-refresher/bench
+
+go 1.26

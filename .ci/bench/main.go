@@ -1,0 +1,318 @@
+// Bench measures the footprint of the built program on the emulator and prints
+// each figure beside its budget. It measures, it does not judge: it fails only
+// when something cannot be measured.
+package main
+
+import (
+	"bytes"
+	"crypto"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/sha256"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+)
+
+func main() {
+	refresher := flag.String("refresher", "bin/iam-token-refresher", "the program to measure")
+	emulator := flag.String("emulator", "bin/iam-emulator", "the stand-in cloud")
+	idle := flag.Duration("idle", time.Minute, "how long an idle daemon is watched")
+	accounts := flag.Int("accounts", 1000, "tokens of the mass test")
+	flag.Parse()
+	if err := run(*refresher, *emulator, *idle, *accounts); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+func run(refresher, emulator string, idle time.Duration, accounts int) error {
+	dir, err := os.MkdirTemp(shm(), "itr-bench")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	b := &bench{dir: dir, idle: idle, accounts: accounts}
+	if b.refresher, err = filepath.Abs(refresher); err != nil {
+		return err
+	}
+	if b.emulator, err = filepath.Abs(emulator); err != nil {
+		return err
+	}
+	for _, step := range []func() error{b.binary, b.firstToken, b.oneToken, b.manyTokens} {
+		if err := step(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// shm is a directory in memory where there is one: disks differ.
+func shm() string {
+	if info, err := os.Stat("/dev/shm"); err == nil && info.IsDir() {
+		return "/dev/shm"
+	}
+	return ""
+}
+
+type bench struct {
+	dir, refresher, emulator string
+	idle                     time.Duration
+	accounts                 int
+}
+
+func say(what, figure, budget string) { fmt.Printf("%-58s %14s   %s\n", what, figure, budget) }
+
+func (b *bench) binary() error {
+	info, err := os.Stat(b.refresher)
+	if err != nil {
+		return err
+	}
+	say("binary", fmt.Sprintf("%.1f MB", float64(info.Size())/1e6), "at most 20 MB")
+	return nil
+}
+
+// cloud starts an emulator and returns its directory.
+func (b *bench) cloud(name string, args ...string) (dir string, stop func(), err error) {
+	dir = filepath.Join(b.dir, name)
+	cmd := exec.Command(b.emulator, append([]string{"--dir", dir}, args...)...)
+	stop, err = start(cmd)
+	if err != nil {
+		return "", nil, err
+	}
+	return dir, stop, waitFor(filepath.Join(dir, "endpoints.json"), 20*time.Second)
+}
+
+// start runs a program until stop is called; its output is shown if it fails.
+func start(cmd *exec.Cmd) (stop func(), err error) {
+	// What is set here would be read besides the system's bundle.
+	cmd.Env = slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "SSL_CERT_") })
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &out
+	if err := cmd.Start(); err != nil {
+		return nil, err
+	}
+	return func() {
+		_ = cmd.Process.Signal(syscall.SIGTERM)
+		if err := cmd.Wait(); err != nil {
+			fmt.Fprintf(os.Stderr, "%s: %v\n%s\n", cmd, err, out.Bytes())
+		}
+	}, nil
+}
+
+func waitFor(path string, limit time.Duration) error {
+	for end := time.Now().Add(limit); time.Now().Before(end); time.Sleep(200 * time.Microsecond) {
+		if info, err := os.Stat(path); err == nil && info.Size() > 0 {
+			return nil
+		}
+	}
+	return fmt.Errorf("%s did not appear within %s", path, limit)
+}
+
+// firstToken is the time from exec to the published and probed value.
+func (b *bench) firstToken() error {
+	dir, stop, err := b.cloud("first")
+	if err != nil {
+		return err
+	}
+	defer stop()
+	var took []time.Duration
+	for range 21 {
+		_ = os.RemoveAll(filepath.Join(dir, "state"))
+		_ = os.Remove(filepath.Join(dir, "bot.token"))
+		begin := time.Now()
+		end, err := start(exec.Command(b.refresher, "run", "--config", filepath.Join(dir, "config.yaml")))
+		if err != nil {
+			return err
+		}
+		err = waitFor(filepath.Join(dir, "bot.token"), 10*time.Second)
+		took = append(took, time.Since(begin))
+		end()
+		if err != nil {
+			return err
+		}
+	}
+	slices.Sort(took)
+	say("exec to the first published and probed value, median of 21", fmt.Sprintf("%.1f ms", ms(took[len(took)/2])), "at most 60 ms")
+	return nil
+}
+
+func ms(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
+
+func (b *bench) oneToken() error {
+	dir, stop, err := b.cloud("one")
+	if err != nil {
+		return err
+	}
+	defer stop()
+	cmd := exec.Command(b.refresher, "run", "--config", filepath.Join(dir, "config.yaml"))
+	end, err := start(cmd)
+	if err != nil {
+		return err
+	}
+	defer end()
+	if err := waitFor(filepath.Join(dir, "bot.token"), 10*time.Second); err != nil {
+		return err
+	}
+	time.Sleep(25 * time.Second) // until the connections of the start have gone idle
+	before := switches(cmd.Process.Pid)
+	time.Sleep(b.idle)
+	after := switches(cmd.Process.Pid)
+	m := memory(cmd.Process.Pid)
+	say("one token, idle: anonymous memory (RssAnon)", fmt.Sprintf("%.1f MB", m.anon/1e6), "at most 9 MB")
+	say("one token, idle: resident (VmRSS)", fmt.Sprintf("%.1f MB", m.resident/1e6), "at most 22 MB")
+	say("one token, idle: wake-ups a minute (of all threads)", fmt.Sprintf("%.1f", float64(after-before)*float64(time.Minute)/float64(b.idle)), "at most 5")
+	return nil
+}
+
+type usage struct{ anon, resident float64 }
+
+var statusLine = regexp.MustCompile(`(?m)^(RssAnon|VmRSS|voluntary_ctxt_switches):\s+(\d+)`)
+
+// memory reads /proc, in bytes.
+func memory(pid int) (u usage) {
+	b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	for _, m := range statusLine.FindAllSubmatch(b, -1) {
+		var kb float64
+		_, _ = fmt.Sscan(string(m[2]), &kb)
+		switch string(m[1]) {
+		case "RssAnon":
+			u.anon = kb * 1024
+		case "VmRSS":
+			u.resident = kb * 1024
+		}
+	}
+	return u
+}
+
+// switches counts how often threads of a process went to sleep by themselves.
+func switches(pid int) (n int) {
+	tasks, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/status", pid))
+	for _, t := range tasks {
+		b, _ := os.ReadFile(t)
+		for _, m := range statusLine.FindAllSubmatch(b, -1) {
+			if string(m[1]) == "voluntary_ctxt_switches" {
+				var k int
+				_, _ = fmt.Sscan(string(m[2]), &k)
+				n += k
+			}
+		}
+	}
+	return n
+}
+
+// manyTokens is what each of many tokens costs, and how long the first refresh
+// of all takes.
+func (b *bench) manyTokens() error {
+	dir, stop, err := b.cloud("many", "--accounts", fmt.Sprint(b.accounts))
+	if err != nil {
+		return err
+	}
+	defer stop()
+	text, err := os.ReadFile(filepath.Join(dir, "config-accounts.yaml"))
+	if err != nil {
+		return err
+	}
+	head, _, ok := bytes.Cut(text, []byte("  - name: "))
+	if !ok {
+		return errors.New("config-accounts.yaml lists no tokens")
+	}
+	tokens := strings.SplitAfter(string(text[len(head):]), "}}]\n")
+	one := filepath.Join(dir, "one.yaml")
+	all := filepath.Join(dir, "config-accounts.yaml")
+	shared := filepath.Join(dir, "shared.yaml")
+	keyFile := regexp.MustCompile(`keys/\d+\.json`)
+	if err := errors.Join(
+		os.WriteFile(one, []byte(string(head)+tokens[0]), 0o600),
+		os.WriteFile(shared, keyFile.ReplaceAll(text, []byte("keys/0001.json")), 0o600),
+	); err != nil {
+		return err
+	}
+	base, _, err := b.mass(dir, one, 1)
+	if err != nil {
+		return err
+	}
+	signing := signatures(b.accounts)
+	for _, c := range []struct{ what, config, budget string }{
+		{"one key file", shared, "at most 8 KB"},
+		{"a key file each", all, "at most 12 KB"},
+	} {
+		u, took, err := b.mass(dir, c.config, b.accounts)
+		if err != nil {
+			return err
+		}
+		say(fmt.Sprintf("%d tokens, %s: anonymous memory of each", b.accounts, c.what),
+			fmt.Sprintf("%.1f KB", (u.anon-base.anon)/float64(b.accounts-1)/1024), c.budget)
+		if c.config == all {
+			say(fmt.Sprintf("%d tokens: first refresh of all", b.accounts), fmt.Sprintf("%.0f ms", ms(took)), "")
+			say(fmt.Sprintf("%d RSA-2048 signatures on %d cores", b.accounts, runtime.NumCPU()), fmt.Sprintf("%.0f ms", ms(signing)), "")
+			say("first refresh of all / signatures", fmt.Sprintf("%.2f", float64(took)/float64(signing)), "at most 2")
+		}
+	}
+	return nil
+}
+
+// mass runs a configuration until n tokens are published, and a while longer.
+func (b *bench) mass(dir, config string, n int) (usage, time.Duration, error) {
+	_ = os.RemoveAll(filepath.Join(dir, "state"))
+	files, _ := filepath.Glob(filepath.Join(dir, "tokens", "*"))
+	for _, f := range files {
+		_ = os.Remove(f)
+	}
+	cmd := exec.Command(b.refresher, "run", "--config", config)
+	begin := time.Now()
+	end, err := start(cmd)
+	if err != nil {
+		return usage{}, 0, err
+	}
+	defer end()
+	for {
+		entries, _ := os.ReadDir(filepath.Join(dir, "tokens"))
+		published := 0
+		for _, e := range entries {
+			if strings.HasSuffix(e.Name(), ".token") && !strings.HasPrefix(e.Name(), ".") {
+				published++
+			}
+		}
+		if published >= n {
+			break
+		}
+		if time.Since(begin) > time.Minute {
+			return usage{}, 0, fmt.Errorf("%d of %d tokens published within a minute", published, n)
+		}
+		time.Sleep(2 * time.Millisecond)
+	}
+	took := time.Since(begin)
+	time.Sleep(5 * time.Second)
+	return memory(cmd.Process.Pid), took, nil
+}
+
+// signatures is the time of n signatures on all cores.
+func signatures(n int) time.Duration {
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		panic(err) // the system's random source is gone
+	}
+	digest := sha256.Sum256([]byte("bench"))
+	begin := time.Now()
+	var wg sync.WaitGroup
+	for i := range runtime.NumCPU() {
+		wg.Go(func() {
+			for j := i; j < n; j += runtime.NumCPU() {
+				_, _ = rsa.SignPSS(rand.Reader, key, crypto.SHA256, digest[:], nil)
+			}
+		})
+	}
+	wg.Wait()
+	return time.Since(begin)
+}

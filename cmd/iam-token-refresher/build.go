@@ -1,0 +1,17 @@
+package main
+
+import (
+	"context"
+
+	"iam-token-refresher/refresher/daemon"
+)
+
+// build makes a daemon of what the settings name; it serves nothing yet.
+func (a *app) build(ctx context.Context, from origin) (*daemon.Daemon, error) {
+	return daemon.New(ctx, daemon.Options{
+		Load:       from.read,
+		ConfigPath: from.path,
+		Stderr:     a.stderr,
+		Version:    buildVersion().Version,
+	})
+}

@@ -1,0 +1,19 @@
+// Command iam-token-refresher always has a working Yandex Cloud IAM token at
+// hand, and gives it to whoever needs one.
+package main
+
+import (
+	"context"
+	"os"
+	_ "time/tzdata" // schedules name zones, and images have no zone files
+)
+
+func main() { os.Exit(run(context.Background(), os.Args[1:], os.Stdout, os.Stderr)) }
+
+// run carries out one command line and returns the exit code.
+func run(ctx context.Context, args []string, stdout, stderr *os.File) int {
+	a := &app{args: args, stdout: stdout, stderr: stderr, lookupEnv: os.LookupEnv}
+	err := a.root().ExecuteContext(ctx)
+	complain(stderr, err)
+	return exitCode(err)
+}

@@ -1,0 +1,117 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"iam-token-refresher/refresher"
+	"iam-token-refresher/refresher/config"
+	"iam-token-refresher/sink"
+)
+
+// CheckResult is one line of a check.
+type CheckResult struct {
+	Token string // empty for what is about all
+	What  string // "config", "source", "mint", "probe", or a sink's ID
+	// OK, Warning, Skipped: at most one is set; none means that it failed.
+	OK, Warning, Skipped bool
+	Detail               string // for people, no secrets
+}
+
+// ErrCheckFailed is returned by a check that found something.
+var ErrCheckFailed = errors.New("the check failed")
+
+// Check tries everything in the order in which it is needed and reports each
+// step: the configuration, a mint and a probe of each token, and whether each
+// sink could be written. It writes nothing, and serves nothing. offline stops
+// before anything is asked of the cloud.
+func (d *Daemon) Check(ctx context.Context, offline bool, report func(CheckResult)) error {
+	p := d.plan.Load()
+	failed := false
+	say := func(r CheckResult) {
+		failed = failed || !r.OK && !r.Warning && !r.Skipped
+		report(r)
+	}
+	say(CheckResult{What: "config", OK: true, Detail: plural(len(p.specs), "token")})
+	for i, spec := range p.specs {
+		c := checker{spec: spec, token: p.cfg.Tokens[i], say: func(r CheckResult) {
+			r.Token = spec.Token
+			say(r)
+		}}
+		c.say(CheckResult{What: "source", OK: true, Detail: spec.Source.Identity()})
+		c.value(ctx, offline)
+		c.sinks(ctx)
+	}
+	if failed {
+		return ErrCheckFailed
+	}
+	return nil
+}
+
+type checker struct {
+	spec  refresher.Spec
+	token config.Token
+	say   func(CheckResult)
+}
+
+// value mints and probes.
+func (c *checker) value(ctx context.Context, offline bool) {
+	if offline {
+		c.say(CheckResult{What: "mint", Skipped: true, Detail: "offline"})
+		c.say(CheckResult{What: "probe", Skipped: true, Detail: "offline"})
+		return
+	}
+	limited, cancel := context.WithTimeout(ctx, 30*time.Second)
+	m, err := c.spec.Source.Mint(limited)
+	cancel()
+	if err != nil {
+		c.say(CheckResult{What: "mint", Detail: err.Error()})
+		c.say(CheckResult{What: "probe", Skipped: true, Detail: "there is no value to try"})
+		return
+	}
+	life := "its end is not known"
+	if !m.ExpiresAt.IsZero() {
+		life = "lives " + time.Until(m.ExpiresAt).Round(time.Second).String()
+	}
+	c.say(CheckResult{What: "mint", OK: true, Detail: fmt.Sprintf("a value of %d bytes, %s", m.Value.Len(), life)})
+	if c.spec.Probe == nil {
+		if c.token.Probe == nil {
+			c.say(CheckResult{What: "probe", Warning: true, Detail: "none: the token is published unproven; say `probe: none` if that is meant"})
+		} else {
+			c.say(CheckResult{What: "probe", Skipped: true, Detail: "probe: none"})
+		}
+		return
+	}
+	limited, cancel = context.WithTimeout(ctx, max(c.spec.ProbeTimeout, time.Second))
+	f := c.spec.Probe.Probe(limited, m.Value)
+	cancel()
+	c.say(CheckResult{What: "probe", OK: f.Verdict == refresher.Accepted, Detail: f.Verdict.String() + ": " + f.Reason})
+}
+
+func (c *checker) sinks(ctx context.Context) {
+	for i, s := range c.spec.Sinks {
+		err := s.Check(ctx)
+		if inUse := new(sink.InUseError); errors.As(err, &inUse) {
+			c.say(CheckResult{What: s.ID(), Warning: true, Detail: inUse.By + " listens there: fine if it is the running daemon"})
+			continue
+		}
+		if err != nil {
+			c.say(CheckResult{What: s.ID(), Detail: err.Error()})
+			continue
+		}
+		if _, ok := c.token.Sinks[i].Options.(*sink.MetadataOptions); ok {
+			c.say(CheckResult{What: s.ID(), Warning: true, Detail: "every process on this machine may read it: use a socket where that matters"})
+			continue
+		}
+		c.say(CheckResult{What: s.ID(), OK: true, Detail: "can be written"})
+	}
+}
+
+func plural(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
+}

@@ -1,0 +1,345 @@
+// Package daemon turns a configuration into a running daemon: it builds the
+// sources, probes and sinks, runs the refresher over them, follows changes of
+// the configuration and of keys, and ends it all. It is the only package that
+// knows all others.
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/maphash"
+	"os"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"iam-token-refresher/refresher"
+	"iam-token-refresher/refresher/clock"
+	"iam-token-refresher/refresher/config"
+	"iam-token-refresher/refresher/redact"
+	"iam-token-refresher/refresher/status"
+	"iam-token-refresher/refresher/store"
+	"iam-token-refresher/sink"
+)
+
+// Options are what a [Daemon] is given by its program.
+type Options struct {
+	// Load reads the configuration, at the start and for each reload, with try
+	// as [config.LoadOptions.Try]: what only shows when everything is built, such
+	// as a key file that is not there, is a mistake of the configuration too.
+	Load func(try func(*config.Config) error) (*config.Config, error)
+	// ConfigPath is the file that Load reads, which is watched; empty when
+	// there is none.
+	ConfigPath string
+	// Stderr takes the log.
+	Stderr *os.File
+	// Version is the program's.
+	Version string
+}
+
+// Daemon is a configuration at work. Its methods may be called concurrently,
+// but only one of Run and Once, and once.
+type Daemon struct {
+	opt     Options
+	log     *logging
+	filter  redact.Filter
+	builder *builder
+	times   *status.Durations
+	ready   status.Readiness
+
+	refresher *refresher.Refresher // made by Run and Once
+	watches   *watches
+	health    *healthListener
+	running   atomic.Bool
+
+	mu      sync.Mutex // held for a change
+	plan    atomic.Pointer[plan]
+	reloads [2]atomic.Uint64 // by success
+	retry   chan struct{}    // a change that was refused is to be tried again
+}
+
+// New reads the configuration and builds everything, binds nothing and starts
+// nothing. Mistakes in the configuration are [config.Errors].
+func New(_ context.Context, opt Options) (*Daemon, error) {
+	d := &Daemon{opt: opt, times: status.NewDurations(), retry: make(chan struct{}, 1)}
+	d.builder = &builder{filter: &d.filter, version: opt.Version, seed: maphash.MakeSeed(), live: d.live()}
+	p, err := d.load(nil)
+	if err != nil {
+		return nil, err
+	}
+	d.plan.Store(p)
+	return d, nil
+}
+
+// load reads the configuration and builds its plan beside old.
+func (d *Daemon) load(old *plan) (*plan, error) {
+	var built *plan
+	_, err := d.opt.Load(func(cfg *config.Config) error {
+		if d.log == nil { // only now it is known how to log
+			d.log = newLogging(d.opt.Stderr, cfg.Log, &d.filter)
+			d.builder.log = d.log.Logger
+		}
+		p, err := d.builder.build(cfg, old)
+		built = p
+		return err
+	})
+	if err != nil {
+		if built != nil {
+			built.discard()
+		}
+		return nil, err
+	}
+	return built, nil
+}
+
+// live is what the listeners know about the daemon. Before it runs they do not
+// listen.
+func (d *Daemon) live() sink.Live {
+	return sink.Live{
+		Now: func() time.Time {
+			if r := d.refresher; r != nil {
+				return r.Now()
+			}
+			return clock.System{}.Now()
+		},
+		Snapshot: func(token string) (refresher.Status, bool) { return d.refresher.Snapshot(token) },
+		Report:   func(token, lineage string, n uint64) { d.refresher.Report(token, lineage, n) },
+		Refresh: func(ctx context.Context, token string) (refresher.RefreshResult, string, error) {
+			o, err := d.refresher.Refresh(ctx, token)
+			return o.Result, o.Reason, err
+		},
+		Reload:   d.Reload,
+		Describe: func(readable []refresher.Status, now time.Time) any {
+			source := d.source()
+			source.Snapshots = func() []refresher.Status { return readable }
+			source.Now = func() time.Time { return now }
+			return source.Document()
+		},
+	}
+}
+
+// start makes the refresher, over the store if there is to be one. The end of
+// both is in the returned function.
+func (d *Daemon) start(p *plan) (end func(), err error) {
+	opt := refresher.Options{
+		Clock: clock.System{}, Log: d.log.Logger,
+		Mints: p.cfg.Limits.Mints, ProbesPerSecond: p.cfg.Limits.ProbesPerSecond,
+		OnMint: d.times.Mint, OnProbe: d.times.Probe,
+	}
+	end = func() {}
+	if dir := p.cfg.StateDir; dir != "" {
+		s, err := store.Open(dir, store.Options{Log: d.log.Logger})
+		if err != nil {
+			return nil, err
+		}
+		opt.Store = &rememberingStore{Store: s, filter: &d.filter}
+		end = func() { _ = s.Close() }
+	}
+	d.refresher = refresher.New(opt)
+	return end, nil
+}
+
+// Run keeps the tokens fresh and serves them until ctx is done, which is its
+// only good end.
+func (d *Daemon) Run(ctx context.Context) error {
+	harden()
+	p := d.plan.Load()
+	d.warn(p)
+	end, err := d.start(p)
+	if err != nil {
+		return err
+	}
+	defer end()
+	if err := p.listen(); err != nil {
+		return err
+	}
+	if err := p.show(); err != nil {
+		p.closeListeners(nil, false)
+		return err
+	}
+	if d.health, err = d.listenHealth(p.cfg.Status.Listen); err != nil {
+		p.closeListeners(nil, false)
+		return err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var running sync.WaitGroup
+	failed := make(chan error, 1)
+	running.Go(func() {
+		if err := d.refresher.Run(ctx, p.specs); err != nil {
+			failed <- err
+		}
+	})
+	d.running.Store(true)
+	if d.watches, err = newWatches(d); err == nil {
+		d.watches.follow(p)
+		running.Go(func() { d.retryChanges(ctx) })
+		running.Go(func() { d.announce(ctx) })
+		select {
+		case err = <-failed:
+		case <-ctx.Done():
+		}
+		d.watches.close()
+	}
+	d.log.Info("stopping")
+	notify("STOPPING=1")
+	// Readers get their answers while there is still somebody to give them.
+	d.mu.Lock()
+	d.running.Store(false)
+	d.plan.Load().closeListeners(nil, false)
+	d.health.close()
+	d.mu.Unlock()
+	cancel()
+	running.Wait()
+	d.plan.Load().closeUnlike(&plan{})
+	return err
+}
+
+// announce says when everything is ready.
+func (d *Daemon) announce(ctx context.Context) {
+	select {
+	case <-d.refresher.Ready():
+		d.log.Info("ready", "tokens", len(d.plan.Load().specs))
+		notify("READY=1")
+		settle()
+	case <-ctx.Done():
+	}
+}
+
+// warn says what is allowed and perhaps not meant.
+func (d *Daemon) warn(p *plan) {
+	for _, t := range p.cfg.Tokens {
+		if t.Probe == nil {
+			d.log.Warn("token is published unproven: configure a probe, or say `probe: none`", "token", t.Name)
+		}
+	}
+	if p.cfg.StateDir == "" {
+		d.log.Debug("no state_dir: a restart mints anew")
+	}
+}
+
+// Reload reads the configuration again and puts it into force if all of it
+// works, otherwise nothing of it. The text says what came of it.
+func (d *Daemon) Reload(ctx context.Context) (string, error) {
+	return d.change(ctx, "configuration", func(old *plan) (*plan, error) { return d.load(old) })
+}
+
+// rebuild does the same for files that sources and probes are made of.
+func (d *Daemon) rebuild(ctx context.Context) (string, error) {
+	return d.change(ctx, "key", func(old *plan) (*plan, error) { return d.builder.build(old.cfg, old) })
+}
+
+// sinksTimeout is how long a change waits for its sinks to be written.
+const sinksTimeout = 5 * time.Second
+
+// errNotRunning is returned for a change before the start or after the end.
+var errNotRunning = errors.New("the daemon is not running")
+
+// change makes another plan and swaps it in: listeners are bound and the
+// refresher tries what is new before anything is given up.
+func (d *Daemon) change(ctx context.Context, what string, build func(old *plan) (*plan, error)) (string, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if !d.running.Load() {
+		return "", errNotRunning
+	}
+	old := d.plan.Load()
+	next, err := build(old)
+	if err == nil {
+		if sameParts(old, next) && describe(old.cfg) == describe(next.cfg) {
+			d.reloads[1].Add(1)
+			d.log.Info("reloaded: nothing has changed")
+			return "nothing has changed", nil
+		}
+		err = d.swap(ctx, old, next)
+	}
+	if err != nil {
+		d.reloads[0].Add(1)
+		d.log.Error(what+" not changed, the old one stays in force", "error", err)
+		return "", err
+	}
+	d.reloads[1].Add(1)
+	d.waitForSinks(ctx, next)
+	d.log.Info(what+" changed", "tokens", len(next.specs))
+	return what + " changed", nil
+}
+
+// waitForSinks returns when every sink was tried with what its token has, so
+// that whoever asked for the change finds it done.
+func (d *Daemon) waitForSinks(ctx context.Context, p *plan) {
+	ctx, cancel := context.WithTimeout(ctx, sinksTimeout)
+	defer cancel()
+	for _, spec := range p.specs {
+		_, _ = d.refresher.Await(ctx, spec.Token, func(s refresher.Status) bool {
+			return s.Version == nil || !slices.ContainsFunc(s.Sinks, func(s refresher.SinkStatus) bool {
+				return !s.Current && s.Failure == ""
+			})
+		})
+	}
+}
+
+// sameParts tells whether everything was taken over.
+func sameParts(a, b *plan) bool {
+	if len(a.parts) != len(b.parts) {
+		return false
+	}
+	for key := range a.parts {
+		if _, ok := b.parts[key]; !ok {
+			return false
+		}
+	}
+	return true
+}
+
+func (d *Daemon) swap(ctx context.Context, old, next *plan) error {
+	if err := unchangeable(old.cfg, next.cfg); err != nil {
+		next.discard()
+		return err
+	}
+	health := d.health
+	err := next.listen()
+	if err == nil && old.cfg.Status.Listen != next.cfg.Status.Listen {
+		health, err = d.listenHealth(next.cfg.Status.Listen)
+	}
+	if err == nil {
+		err = d.refresher.Swap(ctx, next.specs)
+	}
+	if err != nil {
+		if health != d.health {
+			health.close()
+		}
+		next.closeListeners(nil, true)
+		next.discard()
+		return err
+	}
+	if err := next.show(); err != nil {
+		d.log.Error("listeners are not as the configuration wants them", "error", err)
+	}
+	d.plan.Store(next)
+	d.log.setLevel(next.cfg.Log.Level)
+	d.watches.follow(next)
+	old.closeListeners(next, false)
+	old.closeUnlike(next)
+	if health != d.health {
+		d.health.close()
+		d.health = health
+	}
+	d.warn(next)
+	return nil
+}
+
+// unchangeable names what a reload cannot change.
+func unchangeable(old, next *config.Config) error {
+	for name, changed := range map[string]bool{
+		"state_dir":  old.StateDir != next.StateDir,
+		"limits":     old.Limits != next.Limits,
+		"log.format": old.Log.Format != next.Log.Format,
+	} {
+		if changed {
+			return fmt.Errorf("%s cannot change while the daemon runs: restart it", name)
+		}
+	}
+	return nil
+}

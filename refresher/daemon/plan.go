@@ -1,0 +1,383 @@
+package daemon
+
+import (
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash/maphash"
+	"io"
+	"log/slog"
+	"os"
+	"time"
+
+	"iam-token-refresher/refresher"
+	"iam-token-refresher/refresher/config"
+	"iam-token-refresher/refresher/iam"
+	"iam-token-refresher/refresher/probe"
+	"iam-token-refresher/refresher/redact"
+	"iam-token-refresher/sink"
+)
+
+// plan is a configuration turned into the objects that run it. Building one
+// reads files and touches nothing.
+//
+// Each object is made once for all that it is made of, and is known by a
+// description of that. So tokens share sources and probes, and the plan after
+// a change takes over from the one before what nothing has changed for: to
+// [refresher.Refresher.Swap] it is the same object.
+type plan struct {
+	cfg   *config.Config
+	specs []refresher.Spec
+	// sockets and metadata are the listeners by path and address, with the
+	// endpoints that readers are to see there.
+	sockets  map[string]*listener[*sink.Server]
+	metadata map[string]*listener[*sink.MetadataServer]
+
+	parts map[partKey]any
+	made  []io.Closer // parts that were not taken over and must be closed
+}
+
+// listener is a server with its tokens.
+type listener[S any] struct {
+	server    S
+	options   sink.SocketOptions // of a socket
+	endpoints []*sink.Endpoint
+	fresh     bool // it does not listen yet
+}
+
+// builder makes plans.
+type builder struct {
+	live    sink.Live
+	log     *slog.Logger
+	filter  *redact.Filter
+	version string
+	seed    maphash.Seed // of the schedules' phases
+}
+
+// build makes the plan of cfg. Mistakes are *config.Unfit; all are found.
+func (b *builder) build(cfg *config.Config, old *plan) (*plan, error) {
+	p := &planner{
+		builder: b, old: old, accounts: sink.NewAccounts(),
+		plan: &plan{
+			cfg: cfg, parts: map[partKey]any{},
+			sockets: map[string]*listener[*sink.Server]{}, metadata: map[string]*listener[*sink.MetadataServer]{},
+		},
+	}
+	p.run()
+	if err := errors.Join(p.errs...); err != nil {
+		p.plan.discard()
+		return nil, err
+	}
+	return p.plan, nil
+}
+
+// partKey is the hash of a description: ten thousand tokens have many.
+type partKey [sha256.Size]byte
+
+// discard closes what the plan made anew.
+func (p *plan) discard() {
+	for _, c := range p.made {
+		_ = c.Close()
+	}
+}
+
+// closeUnlike closes the parts that next did not take over.
+func (p *plan) closeUnlike(next *plan) {
+	for key, part := range p.parts {
+		if c, ok := part.(io.Closer); ok && next.parts[key] != part {
+			_ = c.Close()
+		}
+	}
+}
+
+type planner struct {
+	*builder
+	plan     *plan
+	old      *plan
+	accounts *sink.Accounts
+	errs     []error
+	digests  map[string]string
+
+	cloud   *iam.Cloud
+	web     *web
+	webKey  string
+	sockets map[string][]sink.SocketOptions
+}
+
+// part returns the part of that description: of this plan, of the old one, or
+// made now.
+func part[T any](p *planner, description string, make func() (T, error)) (T, error) {
+	key := partKey(sha256.Sum256([]byte(description)))
+	if x, ok := p.plan.parts[key]; ok {
+		return x.(T), nil
+	}
+	if p.old != nil {
+		if x, ok := p.old.parts[key]; ok {
+			p.plan.parts[key] = x
+			return x.(T), nil
+		}
+	}
+	x, err := make()
+	if err != nil {
+		return x, err
+	}
+	p.plan.parts[key] = x
+	if c, ok := any(x).(io.Closer); ok {
+		p.plan.made = append(p.plan.made, c)
+	}
+	return x, nil
+}
+
+// describe writes options as a key.
+func describe(options any) string {
+	b, err := json.Marshal(options)
+	if err != nil {
+		return fmt.Sprintf("%#v", options)
+	}
+	return string(b)
+}
+
+// digest describes the content of files, so that another content is another part.
+func (p *planner) digest(paths []string) string {
+	var all string
+	for _, path := range paths {
+		d, ok := p.digests[path]
+		if !ok {
+			d = digestFile(path)
+			if p.digests == nil {
+				p.digests = map[string]string{}
+			}
+			p.digests[path] = d
+		}
+		all += " " + path + "=" + d
+	}
+	return all
+}
+
+func digestFile(path string) string {
+	f, err := os.Open(path)
+	if err != nil {
+		return err.Error()
+	}
+	defer f.Close()
+	h := sha256.New()
+	if _, err := io.Copy(h, io.LimitReader(f, 1<<20)); err != nil {
+		return err.Error()
+	}
+	return fmt.Sprintf("%x", h.Sum(nil))
+}
+
+// fail notes what is wrong with an option struct; of nil is for the options
+// beside the tokens.
+func (p *planner) fail(of config.Options, err error) {
+	p.errs = append(p.errs, &config.Unfit{Of: of, Err: err})
+}
+
+// failTop notes what is wrong with an option beside the tokens.
+func (p *planner) failTop(field string, err error) {
+	p.fail(nil, &refresher.Invalid{Field: field, Problem: err.Error()})
+}
+
+func (p *planner) run() {
+	if !p.outside() {
+		return
+	}
+	p.joinSockets()
+	for i := range p.plan.cfg.Tokens {
+		p.token(&p.plan.cfg.Tokens[i])
+	}
+}
+
+// outside makes what reaches the cloud.
+func (p *planner) outside() bool {
+	cfg := p.plan.cfg
+	var ca []byte
+	if cfg.CAFile != "" {
+		var err error
+		if ca, err = os.ReadFile(cfg.CAFile); err != nil {
+			p.failTop("ca_file", err)
+			return false
+		}
+	}
+	p.webKey = fmt.Sprintf("web %x", sha256.Sum256(ca))
+	w, err := part(p, p.webKey, func() (*web, error) { return newWeb(ca) })
+	if err != nil {
+		p.failTop("ca_file", err)
+		return false
+	}
+	p.web = w
+	endpoints := iam.Endpoints{IAM: cfg.Endpoints.IAM, TokenExchange: cfg.Endpoints.TokenExchange, Metadata: cfg.Endpoints.Metadata}
+	if err := endpoints.Validate(); err != nil {
+		p.failTop("endpoints", err)
+		return false
+	}
+	p.cloud, _ = part(p, "cloud "+describe(endpoints)+p.webKey, func() (*iam.Cloud, error) {
+		return iam.New(iam.Config{Endpoints: endpoints, TLS: w.tls, HTTP: w.transport, Clock: p.live.Now, Log: p.log, Version: p.version}), nil
+	})
+	return true
+}
+
+func (p *planner) token(t *config.Token) {
+	source, err := p.source(t)
+	if err != nil {
+		p.fail(t.Source.Options, err)
+	}
+	spec := refresher.Spec{Token: t.Name, Required: t.Required, Source: source}
+	if t.Probe != nil && !t.Probe.None {
+		if spec.Probe, err = p.probe(t.Probe); err != nil {
+			p.fail(t.Probe.Options, err)
+		}
+		spec.ProbeTimeout = t.Probe.Timeout
+	}
+	for j := range t.Sinks {
+		s, err := p.sink(t, &t.Sinks[j])
+		if err != nil {
+			p.fail(t.Sinks[j].Options, err)
+			continue
+		}
+		spec.Sinks = append(spec.Sinks, s)
+	}
+	if len(p.errs) > 0 {
+		return
+	}
+	spec.Policy = p.policy(t, source.Identity())
+	p.plan.specs = append(p.plan.specs, spec)
+}
+
+// policy makes the functions of t's schedules. Tokens of one identity have one
+// phase, so that they are due together and share a mint.
+func (p *planner) policy(t *config.Token, identity string) refresher.Policy {
+	policy := refresher.Policy{
+		Jitter: t.Refresh.Jitter, BeforeExpiry: t.Refresh.BeforeExpiry,
+		Refresh: p.schedule("refresh "+identity, t.Refresh.Schedule),
+	}
+	if t.Probe != nil && !t.Probe.None {
+		policy.Probed, policy.Grace, policy.ProbeRequired = true, t.Probe.Grace, t.Probe.Required
+		policy.Reprobe = p.schedule("probe "+t.Name, t.Probe.Schedule)
+	}
+	return policy
+}
+
+// schedule gives s a phase of its own: random for this process, and the same
+// for what is of the same name.
+func (p *planner) schedule(of string, s config.Schedule) func(time.Time) time.Time {
+	phase := float64(maphash.String(p.seed, of)>>11) / (1 << 53)
+	return s.Start(phase, time.Unix(0, 0))
+}
+
+func (p *planner) source(t *config.Token) (refresher.Source, error) {
+	options, ok := t.Source.Options.(sourceOptions)
+	if !ok {
+		return nil, fmt.Errorf("%s cannot be a source here", t.Source.Kind)
+	}
+	key := fmt.Sprintf("source %s %s %p %q", t.Source.Kind, describe(options), p.cloud, t.Source.Impersonate) + p.digest(options.Rebuild())
+	return part(p, key, func() (refresher.Source, error) {
+		source, err := options.New(p.cloud)
+		if err != nil {
+			return nil, err
+		}
+		if t.Source.Impersonate != "" {
+			source = iam.Impersonate(p.cloud, source, t.Source.Impersonate)
+		}
+		return &remembering{Source: source, filter: p.filter}, nil
+	})
+}
+
+func (p *planner) probe(c *config.Probe) (refresher.Probe, error) {
+	options, ok := c.Options.(probeOptions)
+	if !ok {
+		return nil, fmt.Errorf("%s cannot be a probe here", c.Kind)
+	}
+	key := "probe " + c.Kind + " " + describe(options) + " " + p.plan.cfg.Endpoints.Tracker + p.webKey
+	if reads, ok := options.(interface{ Rebuild() []string }); ok {
+		key += p.digest(reads.Rebuild())
+	}
+	return part(p, key, func() (refresher.Probe, error) {
+		return options.New(probe.Config{
+			Client: p.web.client(), TrackerURL: p.plan.cfg.Endpoints.Tracker, UserAgent: "iam-token-refresher/" + p.version,
+		})
+	})
+}
+
+func (p *planner) sink(t *config.Token, c *config.Sink) (refresher.Sink, error) {
+	key := "sink " + c.Kind + " " + t.Name + " " + describe(c.Options)
+	switch o := c.Options.(type) {
+	case *sink.FileOptions:
+		return part(p, key, func() (refresher.Sink, error) { return sink.NewFile(*o, p.accounts) })
+	case *sink.EnvFileOptions:
+		return part(p, key, func() (refresher.Sink, error) { return sink.NewEnvFile(*o, p.accounts) })
+	case *sink.SocketOptions:
+		return p.socket(t, o)
+	case *sink.MetadataOptions:
+		return p.metadata(t, o)
+	}
+	return nil, fmt.Errorf("%s cannot be a sink here", c.Kind)
+}
+
+// joinSockets collects what the tokens on each socket say of it.
+func (p *planner) joinSockets() {
+	p.sockets = map[string][]sink.SocketOptions{}
+	for _, t := range p.plan.cfg.Tokens {
+		for _, s := range t.Sinks {
+			if o, ok := s.Options.(*sink.SocketOptions); ok {
+				p.sockets[o.Path] = append(p.sockets[o.Path], *o)
+			}
+		}
+	}
+}
+
+func (p *planner) socket(t *config.Token, o *sink.SocketOptions) (refresher.Sink, error) {
+	l, ok := p.plan.sockets[o.Path]
+	if !ok {
+		shared, err := sink.SharedSocket(p.sockets[o.Path]...)
+		if err != nil {
+			return nil, err
+		}
+		l = &listener[*sink.Server]{options: shared}
+		if l.server, l.fresh, err = p.socketServer(shared); err != nil {
+			return nil, err
+		}
+		p.plan.sockets[o.Path] = l
+	}
+	key := fmt.Sprintf("endpoint %p %s %t %s", l.server, t.Name, o.Default, describe(o.Allow))
+	endpoint, err := part(p, key, func() (*sink.Endpoint, error) { return l.server.For(t.Name, o.Allow, o.Default, p.accounts) })
+	if err != nil {
+		return nil, err
+	}
+	l.endpoints = append(l.endpoints, endpoint)
+	return endpoint, nil
+}
+
+// socketServer takes over the server of the path: only its mode and owner may
+// have to change.
+func (p *planner) socketServer(o sink.SocketOptions) (s *sink.Server, fresh bool, err error) {
+	if p.old != nil {
+		if l, ok := p.old.sockets[o.Path]; ok {
+			return l.server, false, nil
+		}
+	}
+	s, err = sink.NewServer(sink.ServerOptions{Socket: o, Accounts: p.accounts, Live: p.live, Log: p.log})
+	return s, true, err
+}
+
+func (p *planner) metadata(t *config.Token, o *sink.MetadataOptions) (refresher.Sink, error) {
+	l, ok := p.plan.metadata[o.Listen]
+	if !ok {
+		l = &listener[*sink.MetadataServer]{}
+		if p.old != nil && p.old.metadata[o.Listen] != nil {
+			l.server = p.old.metadata[o.Listen].server
+		} else {
+			var err error
+			if l.server, err = sink.NewMetadataServer(sink.MetadataServerOptions{Listen: o.Listen, Live: p.live, Log: p.log}); err != nil {
+				return nil, err
+			}
+			l.fresh = true
+		}
+		p.plan.metadata[o.Listen] = l
+	}
+	key := fmt.Sprintf("endpoint %p %s %t", l.server, t.Name, o.Default)
+	endpoint, _ := part(p, key, func() (*sink.Endpoint, error) { return l.server.For(t.Name, o.Default), nil })
+	l.endpoints = append(l.endpoints, endpoint)
+	return endpoint, nil
+}

@@ -1,0 +1,138 @@
+package daemon
+
+import (
+	"context"
+	"time"
+
+	"iam-token-refresher/refresher/config"
+	"iam-token-refresher/refresher/watch"
+	"iam-token-refresher/sink"
+)
+
+// A change that was refused is tried again after a while: the new key may not
+// be known everywhere yet, or the cloud is away.
+const (
+	retryFirst = 30 * time.Second
+	retryMost  = 10 * time.Minute
+)
+
+// watches are the files that the daemon follows.
+type watches struct {
+	daemon  *Daemon
+	watcher *watch.Watcher
+	changed chan what
+	// removes undo the watches of the plan in force.
+	removes []func()
+}
+
+// what changed on disk.
+type what int
+
+const (
+	nothing what = iota
+	keys         // a file that a source or probe is made of
+	configuration
+)
+
+func newWatches(d *Daemon) (*watches, error) {
+	w, err := watch.New(watch.Options{Log: d.log.Logger})
+	if err != nil {
+		return nil, err
+	}
+	ws := &watches{daemon: d, watcher: w, changed: make(chan what, 1)}
+	if d.opt.ConfigPath != "" {
+		w.Add(d.opt.ConfigPath, func() { ws.tell(configuration) })
+	}
+	return ws, nil
+}
+
+func (ws *watches) close() { _ = ws.watcher.Close() }
+
+// tell passes a change on; what is already waiting to be looked at is joined.
+func (ws *watches) tell(c what) {
+	for {
+		select {
+		case ws.changed <- c:
+			return
+		case waiting := <-ws.changed:
+			c = max(c, waiting)
+		}
+	}
+}
+
+// follow watches what p is made of and what it writes, and nothing else.
+func (ws *watches) follow(p *plan) {
+	old := ws.removes
+	ws.removes = nil
+	add := func(path string, fn func(), flags ...watch.Flag) {
+		ws.removes = append(ws.removes, ws.watcher.Add(path, fn, flags...))
+	}
+	made := map[string]bool{}
+	for i, t := range p.cfg.Tokens {
+		reads := []any{t.Source.Options}
+		if t.Probe != nil {
+			reads = append(reads, t.Probe.Options)
+		}
+		for _, o := range reads {
+			if o, ok := o.(interface{ Rebuild() []string }); ok {
+				for _, path := range o.Rebuild() {
+					made[path] = true
+				}
+			}
+		}
+		if o, ok := t.Source.Options.(config.Reads); ok {
+			for _, path := range o.Inputs() {
+				add(path, func() { ws.daemon.refreshSoon(t.Name) })
+			}
+		}
+		for _, s := range p.specs[i].Sinks {
+			if f, ok := s.(*sink.File); ok {
+				id := f.ID()
+				add(f.Path(), func() { ws.daemon.refresher.Disturbed(t.Name, id) }, watch.Attrs)
+			}
+		}
+	}
+	if p.cfg.CAFile != "" {
+		made[p.cfg.CAFile] = true
+	}
+	for path := range made {
+		add(path, func() { ws.tell(keys) })
+	}
+	for _, remove := range old {
+		remove()
+	}
+}
+
+// refreshSoon asks for a refresh and does not wait for it.
+func (d *Daemon) refreshSoon(token string) { d.refresher.Request(token) }
+
+// retryChanges carries out the changes that are noticed, and tries again
+// those that were refused for a reason that may pass.
+func (d *Daemon) retryChanges(ctx context.Context) {
+	wait, pending := retryFirst, nothing
+	timer := time.NewTimer(0)
+	timer.Stop()
+	for {
+		select {
+		case c := <-d.watches.changed:
+			pending, wait = max(pending, c), retryFirst
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return
+		}
+		var err error
+		if pending == configuration {
+			_, err = d.Reload(ctx)
+		} else {
+			_, err = d.rebuild(ctx)
+		}
+		timer.Stop()
+		if err == nil || ctx.Err() != nil {
+			pending = nothing
+			continue
+		}
+		timer.Reset(wait)
+		wait = min(2*wait, retryMost)
+	}
+}

@@ -221,10 +221,12 @@ func TestDecisionsFollowTheTableOfWhatIsPublished(t *testing.T) {
 			name: "one 401 is confirmed after 5 s", now: "12:30:04",
 			state: func(s *State, _ time.Time) { s.SuspectSince = clockTime("12:30:00") }, do: Wait, code: codeConfirm, until: "12:30:05",
 		},
-		{name: "a re-probe that is due does not stand for the confirmation", now: "12:30:04",
+		{
+			name: "a re-probe that is due does not stand for the confirmation", now: "12:30:04",
 			state: func(s *State, _ time.Time) {
 				s.SuspectSince, s.ProbedAt = clockTime("12:30:00"), clockTime("12:10:00")
-			}, do: Wait, code: codeConfirm, until: "12:30:05"},
+			}, do: Wait, code: codeConfirm, until: "12:30:05",
+		},
 		{name: "a confirmed 401 mints now", now: "12:30:05", state: func(s *State, _ time.Time) { s.Proof = badToken }, do: Mint, code: codeRevoked},
 		{
 			name: "the revoked value again is a failed attempt", now: "12:30:05",

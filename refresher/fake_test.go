@@ -83,7 +83,6 @@ type cloud struct {
 	probed   []time.Time
 	mint     func(n int) (Minted, error) // nil: a new value
 	judge    func(v Value) Finding       // nil: accepted
-	clock    Clock
 }
 
 func newCloud(lifetime time.Duration) *cloud {

@@ -7,9 +7,9 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"syscall"
 	"net/netip"
 	"strings"
+	"syscall"
 )
 
 // MetadataServerOptions make a [MetadataServer].

@@ -258,7 +258,7 @@ func TestAFileThatCannotBeReadIsExplained(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 	_, err = Load(dir, fakeKinds(), LoadOptions{})
-	if all := (Errors)(nil); !errors.As(err, &all) || !strings.Contains(err.Error(), "is a directory") {
+	if all := Errors(nil); !errors.As(err, &all) || !strings.Contains(err.Error(), "is a directory") {
 		t.Errorf("got %v", err)
 	}
 	huge := filepath.Join(dir, "huge")

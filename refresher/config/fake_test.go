@@ -137,6 +137,7 @@ func (s *socketSink) Validate() error {
 	}
 	return s.validate()
 }
+
 func (s *socketSink) Shared() (key string, says map[string]string) {
 	return s.Path, map[string]string{"mode": s.Mode, "group": s.Group}
 }

@@ -160,7 +160,7 @@ ITR_FILE: "/tmp" is a directory: name a file in it`,
 		if err == nil || err.Error() != c.want {
 			t.Errorf("%s:\ngot  %v\nwant %s", name, err, c.want)
 		}
-		if all := (Errors)(nil); !errors.As(err, &all) {
+		if all := Errors(nil); !errors.As(err, &all) {
 			t.Errorf("%s: a %T", name, err)
 		}
 	}

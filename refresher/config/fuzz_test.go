@@ -27,7 +27,7 @@ func FuzzParse(f *testing.F) {
 		if err == nil {
 			return
 		}
-		all := (Errors)(nil)
+		all := Errors(nil)
 		if !errors.As(err, &all) || len(all) == 0 {
 			t.Fatalf("a %T: %v", err, err)
 		}

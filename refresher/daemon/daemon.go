@@ -110,7 +110,7 @@ func (d *Daemon) live() sink.Live {
 			o, err := d.refresher.Refresh(ctx, token)
 			return o.Result, o.Reason, err
 		},
-		Reload:   d.Reload,
+		Reload: d.Reload,
 		Describe: func(readable []refresher.Status, now time.Time) any {
 			source := d.source()
 			source.Snapshots = func() []refresher.Status { return readable }

@@ -25,7 +25,7 @@ func newLogging(f *os.File, o config.LogOptions, filter *redact.Filter) *logging
 	terminal := isTerminal(f)
 	var h slog.Handler
 	if o.Format == "text" || o.Format != "json" && terminal {
-		h = tint.NewHandler(f, &tint.Options{
+		h = tint.NewTextHandler(f, &tint.Options{
 			Level: &l.level, TimeFormat: time.DateTime,
 			NoColor: !terminal || os.Getenv("NO_COLOR") != "",
 		})

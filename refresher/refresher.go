@@ -77,11 +77,12 @@ type Refresher struct {
 
 	// Owned by the loop.
 	work     context.Context
+	entries  []*entry // the tokens in the order of their specs
 	wakes    wakeHeap
 	minters  lane
 	mints    map[string]*mintJob // by the source's identity
 	disk     lane
-	hosts    map[string]*hostLane
+	hosts    []*hostLane
 	unready  int
 	lastTime time.Time
 
@@ -108,7 +109,6 @@ func New(opt Options) *Refresher {
 		minters: lane{limit: opt.Mints},
 		mints:   map[string]*mintJob{},
 		disk:    lane{limit: diskWorkers},
-		hosts:   map[string]*hostLane{},
 	}
 	r.tokens.Store(&map[string]*entry{})
 	return r
@@ -155,7 +155,7 @@ func (r *Refresher) turn() {
 	now := r.clock.Now()
 	if now.Before(r.lastTime.Add(-time.Second)) {
 		r.opt.Log.Debug("the clock went back, all schedules are looked at again", "by", r.lastTime.Sub(now).String())
-		for _, e := range *r.tokens.Load() {
+		for _, e := range r.entries {
 			e.apply(r, Looked{}, now)
 			r.advance(e)
 		}
@@ -189,14 +189,14 @@ func (r *Refresher) start(specs []Spec) {
 	for _, spec := range specs {
 		e := newEntry(spec)
 		tokens[spec.Token] = e
+		r.entries = append(r.entries, e)
 		if spec.Required {
 			r.unready++
 		}
 		r.restore(e, now)
 	}
 	r.tokens.Store(&tokens)
-	for _, e := range tokens {
-		r.wakes.add(e)
+	for _, e := range r.entries {
 		r.advance(e)
 	}
 	r.checkReady()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 )
@@ -155,6 +156,8 @@ func (r *Refresher) swap(trials []*trial) {
 	old := *r.tokens.Load()
 	tokens := make(map[string]*entry, len(trials))
 	r.unready = 0
+	before := r.entries
+	r.entries = make([]*entry, 0, len(trials))
 	for _, t := range trials {
 		e, ok := old[t.spec.Token]
 		if ok {
@@ -172,14 +175,15 @@ func (r *Refresher) swap(trials []*trial) {
 			r.unready++
 		}
 		tokens[t.spec.Token] = e
+		r.entries = append(r.entries, e)
 	}
-	for name, e := range old {
-		if tokens[name] == nil {
+	for _, e := range before {
+		if tokens[e.spec.Token] == nil {
 			r.remove(e)
 		}
 	}
 	r.tokens.Store(&tokens)
-	for _, e := range tokens {
+	for _, e := range r.entries {
 		r.advance(e)
 		r.checkSeen(e)
 	}
@@ -187,21 +191,20 @@ func (r *Refresher) swap(trials []*trial) {
 }
 
 func (r *Refresher) replaceSinks(e *entry, sinks []Sink) {
-	kept := map[Sink]*sinkState{}
-	for _, s := range e.sinks {
-		kept[s.sink] = s
-	}
+	before := e.sinks
 	e.sinks = nil
 	for _, sink := range sinks {
-		s, ok := kept[sink]
-		if !ok {
-			s = &sinkState{sink: sink, id: sink.ID()}
+		i := slices.IndexFunc(before, func(s *sinkState) bool { return s.sink == sink })
+		if i < 0 {
+			e.sinks = append(e.sinks, &sinkState{sink: sink, id: sink.ID()})
+		} else {
+			e.sinks = append(e.sinks, before[i])
 		}
-		delete(kept, sink)
-		e.sinks = append(e.sinks, s)
 	}
-	for _, s := range kept {
-		r.closeSink(e, s)
+	for _, s := range before {
+		if !slices.Contains(e.sinks, s) {
+			r.closeSink(e, s)
+		}
 	}
 }
 

@@ -30,9 +30,6 @@ func (h *wakeHeap) Pop() any {
 	return e
 }
 
-// add makes e known; its wake time may be zero.
-func (h *wakeHeap) add(e *entry) { h.update(e) }
-
 // update puts e where its wake time belongs.
 func (h *wakeHeap) update(e *entry) {
 	switch {

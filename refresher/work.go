@@ -136,6 +136,7 @@ func (e *entry) nextMint(now time.Time) time.Time {
 // hostLane limits the probes of one host in rate and number; those of
 // candidates go before those of published values.
 type hostLane struct {
+	host           string
 	urgent, normal []func()
 	running        int
 	rate           budget
@@ -171,14 +172,21 @@ func (r *Refresher) pumpHost(h *hostLane, now time.Time) {
 	}
 }
 
+// hostLane returns the lane of a host. There are a handful of hosts.
+func (r *Refresher) hostLane(host string) *hostLane {
+	for _, h := range r.hosts {
+		if h.host == host {
+			return h
+		}
+	}
+	h := &hostLane{host: host}
+	r.hosts = append(r.hosts, h)
+	return h
+}
+
 // probe tries a value and calls end in the loop with what was found.
 func (r *Refresher) probe(spec Spec, v Value, urgent bool, end func(Finding)) {
-	host := spec.Probe.Host()
-	h, ok := r.hosts[host]
-	if !ok {
-		h = &hostLane{}
-		r.hosts[host] = h
-	}
+	h := r.hostLane(spec.Probe.Host())
 	timeout := spec.ProbeTimeout
 	if timeout == 0 {
 		timeout = DefaultProbeTimeout

@@ -49,7 +49,7 @@ func (d *decoder) expandPath(n ast.Node, v reflect.Value, f field, path string) 
 		d.failAt(n, path, d.quoted(n, written)+"is not a directory")
 		return
 	}
-	v.SetString(value)
+	v.SetString(strings.Clone(value))
 	d.paths = append(d.paths, placedPath{value: value, at: placeOf(n), path: path})
 }
 

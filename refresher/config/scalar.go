@@ -89,7 +89,7 @@ func (d *decoder) scalar(n ast.Node, v reflect.Value, path string) {
 		}
 	case v.Kind() == reflect.String:
 		if text, ok := d.text(n, path); ok {
-			v.SetString(text)
+			v.SetString(strings.Clone(text)) // text is a piece of the document, which can be forgotten then
 		}
 	case v.Kind() == reflect.Bool:
 		b, ok := n.(*ast.BoolNode)

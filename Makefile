@@ -6,7 +6,7 @@ LDFLAGS  = -s -w -X main.version=$(VERSION)
 BUILD    = CGO_ENABLED=0 $(GO) build -trimpath -tags grpcnotrace -ldflags '$(LDFLAGS)'
 TOOL     = $(GO) tool -modfile=.ci/tools/go.mod
 
-.PHONY: help demo test build lint bench generate clean FORCE
+.PHONY: help demo test test-compat build lint fmt bench generate clean FORCE
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
 
@@ -15,6 +15,8 @@ demo: build ## the main job on the emulator: a minute to watch
 
 test: ## everything, with the race detector
 	$(GO) test -race -timeout 4m ./...
+
+test-compat: build ## the cloud's first Go SDK on the metadata listener; it takes minutes to compile
 	cd .ci/compat && $(GO) test ./...
 
 build: bin/iam-token-refresher bin/iam-emulator ## static, stripped binaries in bin/
@@ -35,8 +37,8 @@ fmt: ## format the code
 bench: build ## the figures: binary, memory, wake-ups, time to the first token, 1,000 tokens
 	cd .ci/bench && $(GO) run . --refresher ../../bin/iam-token-refresher --emulator ../../bin/iam-emulator
 
-generate: ## the config reference in README.md and the JSON schema
-	$(GO) run ./cmd/iam-token-refresher config schema > refresher/config/schema.json
+generate: ## the configuration reference in README.md, from the option structs
+	.ci/readme
 
 clean: ## remove what was built
 	rm -rf bin dist

@@ -236,9 +236,11 @@ func (e Reported) apply(p Policy, s *State, _ time.Time) {
 	}
 }
 
-func (e Replaced) apply(_ Policy, s *State, now time.Time) {
+func (e Replaced) apply(p Policy, s *State, now time.Time) {
 	// What workers are doing for the old source or probe no longer counts.
 	s.Minting, s.ProbingCandidate, s.ProbingPublished = false, false, false
+	// The published value was proven to another probe, perhaps.
+	s.Unchecked = p.Probed && s.Published != nil
 	c := e.Candidate
 	c.HeldSince = now
 	s.Held = &c

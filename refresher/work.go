@@ -271,8 +271,10 @@ func (r *Refresher) publishedProbed(e *entry, version *Version, f Finding) {
 	default:
 		r.log(e).Debug("probed", "verdict", f.Verdict.String(), "reason", f.Reason)
 	}
-	if version == s.Published && old.Proof.Verdict != s.Proof.Verdict {
-		r.save(e, *version, s.Proof, func() {}) // a restart must not serve what is known to be bad
+	if version == s.Published && (old.Proof.Verdict != s.Proof.Verdict || old.Unchecked && !s.Unchecked) {
+		// A restart must not serve what is known to be bad, nor discard what
+		// was proven to another probe by now.
+		r.save(e, *version, s.Proof, func() {})
 	}
 	r.advance(e)
 }

@@ -53,6 +53,7 @@ type Daemon struct {
 	watches   *watches
 	health    *healthListener
 	running   atomic.Bool
+	ending    context.Context // of Run: a change ends with it
 
 	mu      sync.Mutex // held for a change
 	plan    atomic.Pointer[plan]
@@ -163,6 +164,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 		p.closeListeners(nil, false)
 		return err
 	}
+	d.ending = ctx
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var running sync.WaitGroup
@@ -245,6 +247,9 @@ func (d *Daemon) change(ctx context.Context, what string, build func(old *plan) 
 	if !d.running.Load() {
 		return "", errNotRunning
 	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(d.ending, cancel)()
 	old := d.plan.Load()
 	next, err := build(old)
 	if err == nil {

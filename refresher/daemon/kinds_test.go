@@ -1,6 +1,8 @@
 package daemon
 
 import (
+	"os"
+	"strings"
 	"testing"
 
 	"iam-token-refresher/refresher/config"
@@ -41,5 +43,16 @@ func TestOptionsTellWhatTheyShareAndWrite(t *testing.T) {
 		if _, ok := kind.New().(probeOptions); !ok {
 			t.Errorf("%s cannot be built", name)
 		}
+	}
+}
+
+func TestTheReadmeHoldsTheReference(t *testing.T) {
+	t.Parallel()
+	readme, err := os.ReadFile("../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(string(readme), strings.TrimSpace(config.Reference(Kinds()))) {
+		t.Error("the configuration reference in README.md is not what the options say: make generate")
 	}
 }

@@ -100,11 +100,11 @@ func (r *Refresher) carryOut(e *entry, d Decision, now time.Time) {
 	case Publish:
 		r.startPublish(e, d, now)
 	case Drop:
-		attempts := e.state.Failures
+		attempts, known := e.state.Failures, e.state.LastFailure
 		e.apply(r, Dropped{Decision: d}, now)
 		switch {
 		case d.Failed:
-			r.log(e).Warn("new value not published", "reason", d.Reason, "retry_in", until(e.state.NotBefore, now), "expires_in", e.left(now))
+			r.log(e).Log(r.work, e.failureLevel(known), "new value not published", "reason", d.Reason, "retry_in", until(e.state.NotBefore, now), "expires_in", e.left(now))
 		case attempts > 0:
 			r.log(e).Info("refreshing works again", "failed_attempts", attempts, "reason", d.Reason)
 		default:
@@ -112,6 +112,15 @@ func (r *Refresher) carryOut(e *entry, d Decision, now time.Time) {
 		}
 		r.finish(e, d.Result, d.Reason)
 	}
+}
+
+// failureLevel is how loud to be about the newest failure, after the one with
+// the text known: the same again is said at every doubling of the attempts.
+func (e *entry) failureLevel(known string) slog.Level {
+	if n := e.state.Failures; e.state.LastFailure == known && n&(n-1) != 0 {
+		return slog.LevelDebug
+	}
+	return slog.LevelWarn
 }
 
 // publishStatus makes the snapshot that others read, and says so when the

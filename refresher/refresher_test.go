@@ -1,8 +1,10 @@
 package refresher
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"log/slog"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -483,6 +485,40 @@ func TestARotatedKeyIsProvenByItself(t *testing.T) {
 		synctest.Wait()
 		if s := g.status(t); s.Failures != 0 || s.Version.N != 2 || s.Version.Value != NewValue("fake account-101") {
 			t.Errorf("after the rotation: %+v", s)
+		}
+	})
+}
+
+func TestALongOutageIsALogOfAFewLines(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		var out bytes.Buffer
+		g := newRig(12 * time.Hour)
+		g.run(t, Options{Log: slog.New(slog.NewTextHandler(&out, nil))})
+		g.cloud.set(outage, nil)
+		pass(11 * time.Hour)
+		g.stop()
+		if n := strings.Count(out.String(), "refresh failed"); n < 5 || n > 10 {
+			t.Errorf("%d lines about failures in an outage of 10 hours", n)
+		}
+	})
+}
+
+func TestAQuietDayIsAQuietLog(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		var out bytes.Buffer
+		g := newRig(12 * time.Hour)
+		var same Minted
+		g.cloud.set(func(int) (Minted, error) { // IAM gives the same value for a while
+			if now := time.Now(); same.Value.IsZero() || same.ExpiresAt.Sub(now) < 9*time.Hour {
+				same = Minted{Value: NewValue(now.String()), Type: TypeIAM, ExpiresAt: now.Add(12 * time.Hour)}
+			}
+			return same, nil
+		}, nil)
+		g.run(t, Options{Log: slog.New(slog.NewTextHandler(&out, nil))})
+		pass(24 * time.Hour)
+		g.stop()
+		if n := strings.Count(out.String(), "\n"); n > 8 {
+			t.Errorf("%d lines in a quiet day:\n%s", n, out.String())
 		}
 	})
 }

@@ -116,8 +116,9 @@ func (r *Refresher) startMint(e *entry) {
 		}
 		now := r.clock.Now()
 		if err != nil {
+			known := e.state.LastFailure
 			e.apply(r, MintFailed{Failure: *AsFailure(err)}, now)
-			r.log(e).Warn("refresh failed", "error", err, "attempt", e.state.Failures,
+			r.log(e).Log(r.work, e.failureLevel(known), "refresh failed", "error", err, "attempt", e.state.Failures,
 				"retry_in", until(e.nextMint(now), now), "expires_in", e.left(now))
 			r.finish(e, ResultFailed, err.Error())
 		} else {

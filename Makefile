@@ -6,7 +6,7 @@ LDFLAGS  = -s -w -X main.version=$(VERSION)
 BUILD    = CGO_ENABLED=0 $(GO) build -trimpath -tags grpcnotrace -ldflags '$(LDFLAGS)'
 TOOL     = $(GO) tool -modfile=.ci/tools/go.mod
 
-.PHONY: help demo test test-compat build lint fmt bench generate clean FORCE
+.PHONY: help demo test test-compat simulate build lint fmt bench generate clean FORCE
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
 
@@ -23,6 +23,10 @@ build: bin/iam-token-refresher bin/iam-emulator ## static, stripped binaries in 
 
 bin/%: FORCE
 	@$(BUILD) -o $@ ./cmd/$*
+
+SEEDS ?= 100
+simulate: ## SEEDS=1000: 30 days of faults of one daemon in a second, for each seed
+	cd refresher/simulation && $(GO) test -run TestSimulation -timeout 30m -seeds $(SEEDS)
 
 lint: ## gofumpt, vet, staticcheck, the arrows between packages
 	@files=$$($(TOOL) gofumpt -l cmd refresher sink .ci/compat); [ -z "$$files" ] || { echo "not formatted (make fmt):"; echo "$$files"; exit 1; }
@@ -42,3 +46,64 @@ generate: ## the configuration reference in README.md, from the option structs
 
 clean: ## remove what was built
 	rm -rf bin dist
+
+# Installing, and the packages that are made of what it leaves.
+PREFIX     ?= /usr/local
+SYSCONFDIR ?= /etc
+DATADIR     = $(PREFIX)/share
+ZSHDIR     ?= $(DATADIR)/zsh/site-functions
+DOCDIR      = $(DATADIR)/doc/iam-token-refresher
+INTO        = install -D -m
+
+.PHONY: man install deb rpm test-systemd
+man: build ## the manual pages in dist/man, from the help and the configuration reference
+	@$(GO) run ./systemd/man --program bin/iam-token-refresher --dir dist/man
+
+install: man ## into DESTDIR: program, units, manual pages, completions, a configuration; starts nothing
+	@$(INTO) 755 bin/iam-token-refresher $(DESTDIR)$(PREFIX)/bin/iam-token-refresher
+	@for unit in service socket; do \
+		$(INTO) 644 systemd/iam-token-refresher.$$unit $(DESTDIR)$(PREFIX)/lib/systemd/system/iam-token-refresher.$$unit && \
+		sed -i 's,/usr/bin/iam-token-refresher,$(PREFIX)/bin/iam-token-refresher,; s,/etc/iam-token-refresher/,$(SYSCONFDIR)/iam-token-refresher/,' \
+			$(DESTDIR)$(PREFIX)/lib/systemd/system/iam-token-refresher.$$unit || exit 1; done
+	@$(INTO) 644 systemd/iam-token-refresher.sysusers $(DESTDIR)$(PREFIX)/lib/sysusers.d/iam-token-refresher.conf
+	@$(INTO) 644 systemd/iam-token-refresher.tmpfiles $(DESTDIR)$(PREFIX)/lib/tmpfiles.d/iam-token-refresher.conf
+	@[ -e $(DESTDIR)$(SYSCONFDIR)/iam-token-refresher/config.yaml ] || \
+		$(INTO) 644 systemd/config.yaml $(DESTDIR)$(SYSCONFDIR)/iam-token-refresher/config.yaml
+	@for page in iam-token-refresher.1 iam-token-refresher.yaml.5; do \
+		$(INTO) 644 dist/man/$$page $(DESTDIR)$(DATADIR)/man/man$${page##*.}/$$page && \
+		gzip -9nf $(DESTDIR)$(DATADIR)/man/man$${page##*.}/$$page || exit 1; done
+	@mkdir -p $(DESTDIR)$(DATADIR)/bash-completion/completions $(DESTDIR)$(ZSHDIR) $(DESTDIR)$(DATADIR)/fish/vendor_completions.d
+	@bin/iam-token-refresher completion bash >$(DESTDIR)$(DATADIR)/bash-completion/completions/iam-token-refresher
+	@bin/iam-token-refresher completion zsh >$(DESTDIR)$(ZSHDIR)/_iam-token-refresher
+	@bin/iam-token-refresher completion fish >$(DESTDIR)$(DATADIR)/fish/vendor_completions.d/iam-token-refresher.fish
+	@$(INTO) 644 LICENSE $(DESTDIR)$(DOCDIR)/LICENSE
+	@for f in systemd/examples/*; do $(INTO) 644 $$f $(DESTDIR)$(DOCDIR)/examples/$${f##*/} || exit 1; done
+
+# Debian and RPM want a version that begins with a digit and has no dashes.
+PACKAGE_VERSION ?= $(shell echo '$(VERSION)' | sed 's/^v\([0-9]\)/\1/; /^[0-9]*\.[0-9]/!s/^/0~/; s/-/+/; s/-/./g')
+MAINTAINER      ?= iam-token-refresher <root@localhost>
+PACKAGE          = SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct 2>/dev/null || date +%s) ARCH=$$($(GO) env GOARCH) PACKAGE_VERSION='$(PACKAGE_VERSION)' \
+	MAINTAINER='$(MAINTAINER)' $(TOOL) nfpm package --config systemd/packaging/nfpm.yaml --target dist/
+
+deb: ## dist/*.deb
+	@rm -rf dist/root && $(MAKE) --no-print-directory install DESTDIR=dist/root PREFIX=/usr ZSHDIR=/usr/share/zsh/vendor-completions
+	@$(PACKAGE) --packager deb
+
+rpm: ## dist/*.rpm
+	@rm -rf dist/root && $(MAKE) --no-print-directory install DESTDIR=dist/root PREFIX=/usr
+	@$(PACKAGE) --packager rpm
+
+# The commands that reach a booted throw-away Debian with systemd, as root:
+# $(SYSTEMD_RUN) CMD..., $(SYSTEMD_COPY) FILE PATH, and $(SYSTEMD_REBOOT).
+SYSTEMD_RUN    ?=
+SYSTEMD_COPY   ?=
+SYSTEMD_REBOOT ?=
+ifeq ($(strip $(SYSTEMD_RUN)),)
+test-systemd: ## the package in a booted systemd; see the variables beside it
+	@echo "skipped: say in SYSTEMD_RUN, SYSTEMD_COPY and SYSTEMD_REBOOT how to reach a booted throw-away Debian"
+else
+test-systemd: deb
+	SYSTEMD_RUN='$(SYSTEMD_RUN)' SYSTEMD_COPY='$(SYSTEMD_COPY)' SYSTEMD_REBOOT='$(SYSTEMD_REBOOT)' \
+		SYSTEMD_PACKAGE="$$(ls -t $(CURDIR)/dist/*.deb | head -1)" SYSTEMD_EMULATOR=$(CURDIR)/bin/iam-emulator \
+		CGO_ENABLED=0 $(GO) test -count=1 -timeout 10m -v ./systemd
+endif

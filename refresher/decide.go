@@ -140,7 +140,7 @@ func planCandidate(p Policy, s State, now time.Time) plan {
 	// Unknown: probe again, or publish unverified when waiting longer would
 	// leave readers without a value.
 	probe := probeCandidate(p, s, now)
-	if p.ProbeRequired {
+	if p.ProbeRequired || s.Refused == c.Value {
 		return probe
 	}
 	t := unverifiedAt(p, s)
@@ -196,7 +196,7 @@ func planNoAccess(p Policy, s State, now time.Time) plan {
 		}
 		return at(now, ProbePublished, codeSameAccess, "the new value has no access; has the published one?")
 	}
-	if !s.DoubtSince.IsZero() {
+	if !s.DoubtSince.IsZero() || !s.SuspectSince.IsZero() {
 		return rejected
 	}
 	return at(now, Publish, codeSameAccess, "neither the old value nor the new one has access, and the old one ends sooner")

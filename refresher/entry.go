@@ -9,9 +9,11 @@ import (
 
 // entry is a token at work. Everything but status belongs to the loop.
 type entry struct {
-	spec  Spec
-	state State
-	sinks []*sinkState
+	spec   Spec
+	source string // the spec's Identity and Target, the same text for each snapshot
+	probe  string
+	state  State
+	sinks  []*sinkState
 
 	wake  time.Time // when to look again; zero: at the next event
 	index int       // in the heap of wakes; -1 when not in it
@@ -24,6 +26,7 @@ type entry struct {
 	seen         bool   // was published to all sinks once
 	why          string // of the newest mint
 	storeFailure string
+	durable      string // the lineage that is saved
 	refreshes    RefreshCounts
 	probes       ProbeCounts
 	waiters      []chan RefreshOutcome
@@ -52,13 +55,29 @@ func (e *entry) answer() {
 	})
 }
 
+// abandon tells those who wait that the token is no more.
+func (e *entry) abandon() {
+	for _, a := range e.awaiting {
+		close(a.result)
+	}
+	e.awaiting = nil
+}
+
 func newEntry(spec Spec) *entry {
-	e := &entry{spec: spec, index: -1}
+	e := &entry{index: -1, sinks: make([]*sinkState, 0, len(spec.Sinks))}
+	e.setSpec(spec)
 	for _, s := range spec.Sinks {
 		e.sinks = append(e.sinks, &sinkState{sink: s, id: s.ID()})
 	}
 	e.status.Store(&Status{Token: spec.Token, Required: spec.Required, Health: Pending})
 	return e
+}
+
+func (e *entry) setSpec(spec Spec) {
+	e.spec, e.source, e.probe = spec, spec.Source.Identity(), ""
+	if spec.Probe != nil {
+		e.probe = spec.Probe.Target()
+	}
 }
 
 // apply changes the state by an event.
@@ -85,6 +104,9 @@ func (r *Refresher) advance(e *entry) {
 	}
 	r.wakes.update(e)
 	r.publishStatus(e, d, now)
+	if e.outcome != nil {
+		r.checkSeen(e)
+	}
 }
 
 func (r *Refresher) carryOut(e *entry, d Decision, now time.Time) {
@@ -128,15 +150,12 @@ func (e *entry) failureLevel(known string) slog.Level {
 func (r *Refresher) publishStatus(e *entry, d Decision, now time.Time) {
 	s := &e.state
 	status := &Status{
-		Token: e.spec.Token, Source: e.spec.Source.Identity(), Required: e.spec.Required,
+		Token: e.spec.Token, Source: e.source, Probe: e.probe, Required: e.spec.Required,
 		Version: s.Published, Health: s.Health(now), Proof: s.Proof, VerifiedAt: s.VerifiedAt, DoubtSince: s.DoubtSince,
 		Candidate: s.Held != nil,
 		Code:      d.Code, Reason: d.Reason, NextRefresh: d.NextRefresh, NextProbe: d.NextProbe,
 		Failures: s.Failures, LastFailure: s.LastFailure, FailingSince: s.FailingSince, StoreFailure: e.storeFailure,
 		Refreshes: e.refreshes, Probes: e.probes,
-	}
-	if e.spec.Probe != nil {
-		status.Probe = e.spec.Probe.Target()
 	}
 	if len(e.sinks) > 0 {
 		status.Sinks = make([]SinkStatus, len(e.sinks))
@@ -214,6 +233,7 @@ func (r *Refresher) checkSeen(e *entry) {
 		current = current && s.holds == v
 		tried = tried && (s.holds == v || s.failures > 0 || s.overdue)
 	}
+	tried = tried || !e.state.usable(r.clock.Now()) // nothing is written then
 	if current && !e.seen {
 		e.seen = true
 		if e.spec.Required {

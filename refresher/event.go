@@ -89,6 +89,7 @@ func (e Started) apply(p Policy, s *State, now time.Time) {
 
 func (e MintSucceeded) apply(_ Policy, s *State, now time.Time) {
 	s.Minting = false
+	s.mintAsked = asked{}
 	s.MintedAt, s.phase = now, s.Roll
 	if s.Held != nil && s.Held.Value == e.Minted.Value {
 		return // it is held already, since earlier and perhaps under a number
@@ -110,6 +111,12 @@ func (e CandidateProbed) apply(p Policy, s *State, now time.Time) {
 	held := *s.Held
 	held.Finding = e.Finding
 	s.Held = &held
+	switch e.Finding.Verdict {
+	case RejectedToken:
+		s.Refused = e.Value
+	case Accepted:
+		s.Refused = Value{}
+	}
 	s.probed(p, e.Finding, now)
 }
 
@@ -247,5 +254,6 @@ func (e Replaced) apply(p Policy, s *State, now time.Time) {
 	s.MintedAt, s.phase = now, s.Roll
 	s.SourceChanged = s.SourceChanged || e.SourceChanged
 	s.recovered()
-	s.ProbeFailures, s.ProbeNotBefore, s.Throttle, s.probeAsked = 0, time.Time{}, 0, asked{}
+	s.ProbeFailures, s.ProbeNotBefore, s.Throttle, s.probeAsked, s.mintAsked = 0, time.Time{}, 0, asked{}, asked{}
+	s.Refused = Value{}
 }

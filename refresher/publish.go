@@ -23,14 +23,21 @@ func (r *Refresher) startPublish(e *entry, d Decision, now time.Time) {
 			Value: c.Value, Type: c.Type, MintedAt: c.HeldSince, ExpiresAt: c.ExpiresAt, PublishedAt: now,
 		}
 		if v.Lineage == "" {
-			v.Lineage = rand.Text()[:12]
+			v.Lineage = newLineage()
 		}
 	}
 	e.apply(r, Started{Do: Publish}, now)
 	finding := c.Finding
-	r.save(e, *v, finding, func() {
+	r.save(e, *v, finding, func(err error) {
 		if e.gone {
 			return
+		}
+		if err != nil && v.Lineage == e.durable && c.Restored == nil {
+			// A restart goes on from what is saved, and would give this number
+			// to another value.
+			fresh := *v
+			fresh.Lineage, fresh.N = newLineage(), 1
+			v = &fresh
 		}
 		now := r.clock.Now()
 		attempts, since := e.state.Failures, e.state.FailingSince
@@ -53,11 +60,13 @@ func (r *Refresher) startPublish(e *entry, d Decision, now time.Time) {
 	})
 }
 
+func newLineage() string { return rand.Text()[:12] }
+
 // save makes a version durable and then calls end in the loop, also when it
 // could not be done or took too long: state blocks nothing.
-func (r *Refresher) save(e *entry, v Version, f Finding, end func()) {
+func (r *Refresher) save(e *entry, v Version, f Finding, end func(error)) {
 	if r.opt.Store == nil {
-		r.workers.Go(func() { r.post(end) })
+		r.workers.Go(func() { r.post(func() { end(nil) }) })
 		return
 	}
 	fingerprint := e.spec.fingerprint()
@@ -66,8 +75,8 @@ func (r *Refresher) save(e *entry, v Version, f Finding, end func()) {
 			err := r.saveInTime(v, fingerprint, f)
 			return func() {
 				r.disk.release()
-				r.saved(e, err)
-				end()
+				r.saved(e, v.Lineage, err)
+				end(err)
 			}
 		})
 	})
@@ -86,7 +95,10 @@ func (r *Refresher) saveInTime(v Version, fingerprint string, f Finding) error {
 	}
 }
 
-func (r *Refresher) saved(e *entry, err error) {
+func (r *Refresher) saved(e *entry, lineage string, err error) {
+	if err == nil {
+		e.durable = lineage
+	}
 	switch {
 	case err != nil && e.storeFailure != err.Error():
 		e.storeFailure = err.Error()
@@ -157,6 +169,8 @@ func (r *Refresher) advanceSink(e *entry, s *sinkState, now time.Time) time.Time
 		return time.Time{}
 	case v == nil:
 		return time.Time{}
+	case !e.state.usable(now):
+		return time.Time{} // what it holds is no worse; the next version comes when there is one
 	case s.holds != v && now.Before(s.notBefore):
 		return s.notBefore
 	case s.holds != v:
@@ -183,7 +197,7 @@ func (r *Refresher) inspect(e *entry, s *sinkState, v *Version) {
 		return
 	}
 	r.sinkWork(e, s, func(ctx context.Context) error { return verifier.Holds(ctx, *v) }, func(changed error) {
-		if changed == nil || s.holds != v {
+		if changed == nil || s.holds != v || e.state.Published != v {
 			return
 		}
 		log := r.log(e).With("sink", s.id, "change", changed)

@@ -213,6 +213,7 @@ func (r *Refresher) restore(e *entry, now time.Time) {
 		log.Error("saved state cannot be used, starting without it", "error", err)
 	case ok:
 		e.apply(r, Restored{Version: &v, Finding: finding}, now)
+		e.durable = v.Lineage
 		if e.state.Published != nil {
 			log.Info("restored", "version", v.N, "expires_in", until(v.ExpiresAt, now), "verdict", finding.Verdict.String())
 		} else {
@@ -356,7 +357,10 @@ func (r *Refresher) Await(ctx context.Context, token string, done func(Status) b
 		return Status{}, fmt.Errorf("await token %q: %w", token, ErrUnknownToken)
 	}
 	select {
-	case s := <-result:
+	case s, ok := <-result:
+		if !ok {
+			return Status{}, fmt.Errorf("await token %q: %w", token, ErrUnknownToken)
+		}
 		return s, nil
 	case <-r.done:
 		return Status{}, ErrEnded

@@ -16,24 +16,23 @@ type State struct {
 	Proof Finding
 	// VerifiedAt is when Published was last accepted.
 	VerifiedAt time.Time
-	// Unchecked: Published was restored after a restart and not probed since.
-	Unchecked bool
 	// DoubtSince is since when probes of Published cannot tell.
 	DoubtSince time.Time
 	// SuspectSince is when Published got a 401 that is not yet confirmed.
 	SuspectSince time.Time
-	// SourceChanged: the next accepted candidate is published whatever its end.
-	SourceChanged bool
 
 	// Held is the candidate; nil when there is none.
 	Held *Candidate
 
+	// Refused is the candidate that was last rejected as a token: given again,
+	// it is not published before it is accepted.
+	Refused Value
+
 	// MintedAt is when the source last gave a value.
 	MintedAt time.Time
-	// Failures counts failed attempts in a row, FailedAt is the newest one.
+	// Failures counts failed attempts in a row, the first at FailingSince.
 	Failures     int
 	FailingSince time.Time
-	FailedAt     time.Time
 	LastFailure  string
 	// NotBefore is when the next attempt may start.
 	NotBefore time.Time
@@ -52,6 +51,11 @@ type State struct {
 	Requested  bool      // a person asks for a refresh
 	Reported   bool      // a consumer reports a 401
 	ReportedAt time.Time // when a report last started a probe
+
+	// Unchecked: Published was restored after a restart and not probed since.
+	Unchecked bool
+	// SourceChanged: the next accepted candidate is published whatever its end.
+	SourceChanged bool
 
 	// Busy flags: what workers are doing.
 	Minting, ProbingCandidate, ProbingPublished, Saving bool
@@ -126,7 +130,7 @@ func (s State) shift(now time.Time) State {
 		return s
 	}
 	for _, t := range []*time.Time{
-		&s.VerifiedAt, &s.DoubtSince, &s.SuspectSince, &s.MintedAt, &s.FailingSince, &s.FailedAt, &s.NotBefore,
+		&s.VerifiedAt, &s.DoubtSince, &s.SuspectSince, &s.MintedAt, &s.FailingSince, &s.NotBefore,
 		&s.mintAsked.at, &s.mintAsked.until, &s.mints.tat, &s.ProbedAt, &s.ProbeNotBefore, &s.probeAsked.at,
 		&s.probeAsked.until, &s.probes.tat, &s.ReportedAt,
 	} {
@@ -148,7 +152,7 @@ func (s *State) failed(p Policy, now time.Time, f Failure) {
 	if s.Failures == 1 {
 		s.FailingSince = now
 	}
-	s.FailedAt, s.LastFailure = now, f.Err.Error()
+	s.LastFailure = f.Err.Error()
 	n := s.Failures
 	if f.Permanent {
 		n += permanentClimbs
@@ -193,5 +197,5 @@ func (s State) probePace(p Policy, now time.Time) time.Duration {
 // recovered ends a row of failures.
 func (s *State) recovered() {
 	s.Failures, s.LastFailure = 0, ""
-	s.FailingSince, s.FailedAt, s.NotBefore, s.mintAsked = time.Time{}, time.Time{}, time.Time{}, asked{}
+	s.FailingSince, s.NotBefore = time.Time{}, time.Time{}
 }

@@ -61,7 +61,7 @@ func (r *Refresher) prepare(ctx context.Context, specs []Spec) ([]*trial, error)
 			old := map[Sink]bool{}
 			if e, ok := tokens[spec.Token]; ok {
 				t.prove = e.spec.Source != spec.Source || e.spec.Probe != spec.Probe
-				t.sourceChanged = e.spec.Source.Identity() != spec.Source.Identity()
+				t.sourceChanged = e.source != spec.Source.Identity()
 				for _, s := range e.spec.Sinks {
 					old[s] = true
 				}
@@ -162,7 +162,7 @@ func (r *Refresher) swap(trials []*trial) {
 		e, ok := old[t.spec.Token]
 		if ok {
 			r.replaceSinks(e, t.spec.Sinks)
-			e.spec = t.spec
+			e.setSpec(t.spec)
 		} else {
 			e = newEntry(t.spec)
 			r.log(e).Info("token added")
@@ -215,6 +215,7 @@ func (r *Refresher) remove(e *entry) {
 	r.wakes.remove(e)
 	r.log(e).Info("token removed; what its sinks hold stays")
 	r.tell(e, &RefreshOutcome{Result: ResultFailed, Reason: "the token was removed from the configuration"})
+	e.abandon()
 	for _, s := range e.sinks {
 		r.closeSink(e, s)
 	}

@@ -11,13 +11,13 @@ import (
 // to the loop.
 type lane struct {
 	limit, running int
-	queue          []func()
+	queue          jobs
 }
 
 // run calls start now or when there is room. Whoever ends the job calls release.
 func (l *lane) run(start func()) {
 	if l.running == l.limit {
-		l.queue = append(l.queue, start)
+		l.queue.push(start)
 		return
 	}
 	l.running++
@@ -27,11 +27,24 @@ func (l *lane) run(start func()) {
 func (l *lane) release() {
 	l.running--
 	if len(l.queue) > 0 && l.running < l.limit {
-		start := l.queue[0]
-		l.queue = l.queue[1:]
+		start := l.queue.pop()
 		l.running++
 		start()
 	}
+}
+
+// jobs is a queue that keeps nothing of what has left it.
+type jobs []func()
+
+func (q *jobs) push(job func()) { *q = append(*q, job) }
+
+func (q *jobs) pop() func() {
+	job := (*q)[0]
+	(*q)[0] = nil
+	if *q = (*q)[1:]; len(*q) == 0 {
+		*q = nil
+	}
+	return job
 }
 
 // mintJob is a mint under way or waiting for room. Tokens of one identity that
@@ -138,7 +151,7 @@ func (e *entry) nextMint(now time.Time) time.Time {
 // candidates go before those of published values.
 type hostLane struct {
 	host           string
-	urgent, normal []func()
+	urgent, normal jobs
 	running        int
 	rate           budget
 	next           time.Time // when the rate allows the next
@@ -165,8 +178,7 @@ func (r *Refresher) pumpHost(h *hostLane, now time.Time) {
 		if len(h.urgent) == 0 {
 			from = &h.normal
 		}
-		start := (*from)[0]
-		*from = (*from)[1:]
+		start := from.pop()
 		h.rate = h.rate.take(now, interval, burst)
 		h.running++
 		start()
@@ -210,9 +222,9 @@ func (r *Refresher) probe(spec Spec, v Value, urgent bool, end func(Finding)) {
 		})
 	}
 	if urgent {
-		h.urgent = append(h.urgent, start)
+		h.urgent.push(start)
 	} else {
-		h.normal = append(h.normal, start)
+		h.normal.push(start)
 	}
 	r.pumpHost(h, r.clock.Now())
 }
@@ -272,10 +284,10 @@ func (r *Refresher) publishedProbed(e *entry, version *Version, f Finding) {
 	default:
 		r.log(e).Debug("probed", "verdict", f.Verdict.String(), "reason", f.Reason)
 	}
-	if version == s.Published && (old.Proof.Verdict != s.Proof.Verdict || old.Unchecked && !s.Unchecked) {
+	if version == s.Published && (old.Proof.Verdict != s.Proof.Verdict || old.Unchecked && !s.Unchecked || e.storeFailure != "") {
 		// A restart must not serve what is known to be bad, nor discard what
 		// was proven to another probe by now.
-		r.save(e, *version, s.Proof, func() {})
+		r.save(e, *version, s.Proof, func(error) {})
 	}
 	r.advance(e)
 }

@@ -6,7 +6,6 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"reflect"
 	"time"
 
 	"iam-token-refresher/refresher"
@@ -168,24 +167,4 @@ func Parse(name string, data []byte, kinds Kinds, opt LoadOptions) (*Config, err
 		return nil, err
 	}
 	return doc.decode(kinds, opt)
-}
-
-func (doc *document) decode(kinds Kinds, opt LoadOptions) (*Config, error) {
-	d := &decoder{doc: doc, kinds: kinds, lookupEnv: opt.LookupEnv, fields: map[reflect.Type][]field{}}
-	if d.lookupEnv == nil {
-		d.lookupEnv = os.LookupEnv
-	}
-	c := defaultConfig()
-	if list, ok := d.entries(doc.body, "", "a map of keys (tokens: and others)"); ok {
-		d.object(list, reflect.ValueOf(&c).Elem(), "", place{}, nil)
-		d.checkConfig(&c)
-		d.checkBetween(&c)
-	}
-	if len(d.errs) == 0 && opt.Try != nil {
-		d.unfit(opt.Try(&c))
-	}
-	if len(d.errs) > 0 {
-		return nil, d.errs.sorted()
-	}
-	return &c, nil
 }

@@ -27,6 +27,7 @@ const (
 // document is a parsed file.
 type document struct {
 	name  string
+	text  string
 	lines []string
 	body  ast.Node
 	// aliases maps each alias to what it stands for.
@@ -71,6 +72,7 @@ func parseDocument(name string, data []byte) (doc *document, err error) {
 		return nil, Errors{d.errorAt(place{}, fmt.Sprintf("is larger than %d MB: this is no configuration", maxBytes>>20))}
 	}
 	text, at, problem := normalize(data)
+	d.text = text
 	d.lines = strings.Split(strings.ToValidUTF8(text, "\ufffd"), "\n")
 	if problem != "" {
 		return nil, Errors{d.errorAt(at, problem)}

@@ -148,48 +148,6 @@ func (d *decoder) invalid(err error, n ast.Node, path string, at place) {
 	d.fail(d.locate(n, mistake.Field, at), path, mistake.Problem)
 }
 
-// Unfit is what Try found wrong with an option struct of the configuration.
-type Unfit struct {
-	// Of is the struct; nil for the options beside the tokens.
-	Of Options
-	// Err is as from Validate: a [*refresher.Invalid] is shown at its field.
-	Err error
-}
-
-func (u *Unfit) Error() string { return u.Err.Error() }
-
-// Unwrap returns what is wrong.
-func (u *Unfit) Unwrap() error { return u.Err }
-
-// unfit places what Try found.
-func (d *decoder) unfit(err error) {
-	if err == nil {
-		return
-	}
-	if joined, ok := err.(interface{ Unwrap() []error }); ok {
-		for _, one := range joined.Unwrap() {
-			d.unfit(one)
-		}
-		return
-	}
-	d.label, d.token = "", nil
-	var u *Unfit
-	if !errors.As(err, &u) || u.Of == nil {
-		d.invalid(err, d.doc.body, "", place{})
-		return
-	}
-	for _, t := range d.tokens {
-		for _, o := range append([]*placedOptions{t.source, t.probe}, t.sinks...) {
-			if o != nil && o.options == u.Of {
-				d.labelToken(t)
-				d.invalid(u.Err, o.node, o.path, o.at)
-				return
-			}
-		}
-	}
-	d.invalid(u.Err, d.doc.body, "", place{})
-}
-
 // locate returns where the value of a field stands: keys joined by dots, list
 // items as a.0 or a[0]. What is not written is placed at what it would be in.
 func (d *decoder) locate(n ast.Node, fieldPath string, at place) place {

@@ -169,7 +169,8 @@ func (s Schedule) Start(rnd float64, anchor time.Time) func(time.Time) time.Time
 		return s.Next
 	}
 	anchor = anchor.Round(0).Add(time.Duration(rnd * float64(s.every)))
-	return func(t time.Time) time.Time { return gridNext(anchor, s.every, t.Round(0)) }
+	every := s.every
+	return func(t time.Time) time.Time { return gridNext(anchor, every, t.Round(0)) }
 }
 
 // Interval returns the shortest time between two of the schedule's next times.

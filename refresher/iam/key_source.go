@@ -4,8 +4,6 @@ import (
 	"context"
 	"fmt"
 
-	"github.com/yandex-cloud/go-sdk/v2/credentials"
-	"github.com/yandex-cloud/go-sdk/v2/pkg/iamkey"
 	"google.golang.org/grpc/codes"
 
 	"iam-token-refresher/refresher"
@@ -44,7 +42,10 @@ func (o KeyOptions) New(c *Cloud) (refresher.Source, error) {
 		return nil, invalidFile(fmt.Errorf("%s %s %w", kind, o.File, err))
 	}
 	c.warnIfExposed(kind, o.File, info)
-	return &keySource{cloud: c, key: key}, nil
+	return &keySource{
+		cloud: c, key: key,
+		identity: "service_account_key of " + key.account + " at " + c.endpoints.IAM,
+	}, nil
 }
 
 // invalidFile makes err a mistake in the option file.
@@ -53,25 +54,20 @@ func invalidFile(err error) error {
 }
 
 type keySource struct {
-	cloud *Cloud
-	key   authorizedKey
+	cloud    *Cloud
+	key      authorizedKey
+	identity string
 }
 
-func (s *keySource) Identity() string {
-	return "service_account_key of " + s.key.account + " at " + s.cloud.endpoints.IAM
-}
+func (s *keySource) Identity() string { return s.identity }
 
 func (s *keySource) Mint(ctx context.Context) (refresher.Minted, error) {
 	a := attempt{what: fmt.Sprintf("create IAM token at %s with key %s", s.cloud.endpoints.IAM, s.key.id)}
-	// The SDK's credentials keep a parsed key, so they live as long as the mint.
-	creds, err := credentials.ServiceAccountKey(&iamkey.Key{
-		Id:         s.key.id,
-		Subject:    &iamkey.Key_ServiceAccountId{ServiceAccountId: s.key.account},
-		PrivateKey: s.key.private.Value(),
-	})
+	private, err := s.cloud.keys.parsed(s.key.private)
 	if err != nil {
-		return refresher.Minted{}, a.failed(trouble{problem: "the SDK does not take the key", permanent: true})
+		return refresher.Minted{}, a.failed(trouble{problem: "the key " + err.Error(), permanent: true})
 	}
+	creds := signer{id: s.key.id, account: s.key.account, private: private, now: s.cloud.now()}
 	return s.cloud.exchange(ctx, a, s.advise, creds)
 }
 

@@ -6,7 +6,7 @@
 //
 // By value it finds, anywhere in a text and also inside longer words: every
 // registered value of at least [MinValue] bytes, and every piece of one that is
-// long enough (39 bytes; shorter ones down to 24 by luck). That covers values
+// long enough (71 bytes; shorter ones down to 24 by luck). That covers values
 // cut short, JSON-quoted or URL-escaped, as long as so much is left between two
 // escapes. By shape it finds what Yandex' secrets look like, registered or not:
 // IAM and OAuth tokens, refresh tokens, sessions, cookies, API keys, JWTs, and

@@ -9,14 +9,14 @@ import (
 )
 
 // A text is searched for all values at once: each value is known by windows of
-// 8 bytes at every 32nd of its offsets and at its end. The windows of a text,
+// 8 bytes at every 64th of its offsets and at its end. The windows of a text,
 // one at each of its bytes, are looked up in a small bit set first, in the map
 // only when their bit is set; what is found there is compared with the value
-// itself and followed in both directions. Any 39 bytes of a value hold one
+// itself and followed in both directions. Any 71 bytes of a value hold one
 // window, so that pieces are found too.
 const (
 	window   = 8
-	stride   = 32
+	stride   = 64
 	minPiece = 24
 	// maxSharers bounds the work at windows that many values have, such as
 	// their common beginning.

@@ -126,13 +126,14 @@ func (w *Watcher) suspect(e *entry) {
 		return
 	}
 	now := time.Now()
-	if _, ok := w.dirty[e]; !ok {
-		w.dirty[e] = struct{}{}
-		e.first = now
+	c, ok := w.dirty[e]
+	if !ok {
+		c = change{entry: e, first: now}
 	}
-	e.due = earlier(now.Add(quiet), e.first.Add(patience))
+	c.due = earlier(now.Add(quiet), c.first.Add(patience))
+	w.dirty[e] = c
 	if e.ready {
-		w.wakeBy(e.due)
+		w.wakeBy(c.due)
 	}
 }
 
@@ -147,7 +148,8 @@ func (w *Watcher) wakeBy(t time.Time) {
 // change is what is known of an entry in dirty.
 type change struct {
 	*entry
-	first, due time.Time
+	first time.Time // when it began
+	due   time.Time // when to look at it
 }
 
 // settle looks at all that was left in peace long enough.
@@ -156,13 +158,13 @@ func (w *Watcher) settle() {
 	w.mu.Lock()
 	var due []change
 	w.wakeAt = time.Time{}
-	for e := range w.dirty {
+	for e, c := range w.dirty {
 		switch {
 		case !e.ready: // Add wakes the loop
-		case e.due.After(now):
-			w.wakeBy(e.due)
+		case c.due.After(now):
+			w.wakeBy(c.due)
 		default:
-			due = append(due, change{e, e.first, e.due})
+			due = append(due, c)
 			delete(w.dirty, e)
 		}
 	}
@@ -180,8 +182,9 @@ func (w *Watcher) settle() {
 		}
 		if until := c.first.Add(patience); is.passing() && now.Before(until) {
 			w.mu.Lock()
-			w.suspect(e)
-			e.first, e.due = c.first, until
+			if w.suspect(e); !e.gone.Load() {
+				w.dirty[e] = change{e, c.first, until}
+			}
 			w.mu.Unlock()
 			continue
 		}

@@ -65,19 +65,17 @@ type Watcher struct {
 	mu       sync.Mutex // not held over reading files, nor while a callback or the log runs
 	entries  map[*entry]struct{}
 	tree     tree
-	dirty    map[*entry]struct{} // something happened to these
-	wakeAt   time.Time           // when to look at dirty; zero: never
-	polled   int                 // how many entries cannot be watched
-	nextPoll time.Time           // zero: no poll
-	warned   bool                // the log knows that files are polled
+	dirty    map[*entry]change // something happened to these
+	wakeAt   time.Time         // when to look at dirty; zero: never
+	polled   int               // how many entries cannot be watched
+	nextPoll time.Time         // zero: no poll
+	warned   bool              // the log knows that files are polled
 }
 
 // entry is one path that somebody asked for.
 type entry struct {
-	path  string
-	flags Flag
-	fn    func()
-	gone  atomic.Bool // removed: fn is not called any more
+	path string
+	fn   func()
 
 	// Owned by who looks at the path: Add first, then the loop.
 	last identity
@@ -86,8 +84,9 @@ type entry struct {
 	steps  []ref
 	ready  bool // Add is through
 	polled bool
-	first  time.Time // when the change began that is in dirty
-	due    time.Time // when to look at it
+
+	flags Flag
+	gone  atomic.Bool // removed: fn is not called any more
 }
 
 // New starts a watcher. It works also where the system gives it nothing to watch
@@ -107,7 +106,7 @@ func newWatcher(opt Options, create func() (notifier, error)) *Watcher {
 		quit:    make(chan struct{}),
 		done:    make(chan struct{}),
 		entries: make(map[*entry]struct{}),
-		dirty:   make(map[*entry]struct{}),
+		dirty:   make(map[*entry]change),
 		tree:    newTree(),
 	}
 	w.connect()
@@ -140,8 +139,8 @@ func (w *Watcher) Add(path string, fn func(), flags ...Flag) (remove func()) {
 
 	w.mu.Lock()
 	e.ready = true
-	if _, ok := w.dirty[e]; ok {
-		w.wakeBy(e.due)
+	if c, ok := w.dirty[e]; ok {
+		w.wakeBy(c.due)
 	}
 	w.mu.Unlock()
 	w.wake()

@@ -201,7 +201,8 @@ func (r *Refresher) finish(e *entry, result RefreshResult, reason string) {
 // tell answers everyone who waits for a refresh of e.
 func (r *Refresher) tell(e *entry, outcome *RefreshOutcome) {
 	e.outcome = nil
-	if len(e.waiters) == 0 {
+	// What was asked for after this refresh began is still to come.
+	if len(e.waiters) == 0 || e.state.Minting || e.state.Requested {
 		return
 	}
 	r.publishStatus(e, Decide(e.spec.Policy, e.state, r.clock.Now()), r.clock.Now())

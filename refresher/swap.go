@@ -214,6 +214,7 @@ func (r *Refresher) remove(e *entry) {
 	e.wake = time.Time{}
 	r.wakes.remove(e)
 	r.log(e).Info("token removed; what its sinks hold stays")
+	e.state.Minting, e.state.Requested = false, false // nobody waits for it any more
 	r.tell(e, &RefreshOutcome{Result: ResultFailed, Reason: "the token was removed from the configuration"})
 	e.abandon()
 	for _, s := range e.sinks {

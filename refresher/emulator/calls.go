@@ -43,8 +43,31 @@ type call struct {
 	// fault is what the service itself must do wrong; transport faults have
 	// been dealt with before.
 	fault *Fault
-	// outcome and owner are for the log.
+
+	// outcome and owner are for the log. When a client leaves, the log is
+	// written while the service may still be at it.
+	mu             sync.Mutex
 	outcome, owner string
+}
+
+// ended says how the call ended.
+func (c *call) ended(outcome string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.outcome = outcome
+}
+
+// by says whose call it was.
+func (c *call) by(owner string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.owner = owner
+}
+
+func (c *call) story() (outcome, owner string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.outcome, c.owner
 }
 
 func (c *call) does(kind string) bool { return c.fault != nil && c.fault.Kind == kind }

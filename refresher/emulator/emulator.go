@@ -210,7 +210,7 @@ func (e *Emulator) Mint(account string, lifetime time.Duration) (value string, e
 // issue is how services issue IAM tokens: by the rules for re-issuing, and as
 // wrong as the call's fault wants.
 func (e *Emulator) issue(c *call, owner, key string) token {
-	c.owner = owner
+	c.by(owner)
 	return e.tokens.issue(order{
 		owner: owner, key: key, lifetime: e.o.TokenLifetime, reissue: e.o.ReissueUntil,
 		same: c.does(KindSameToken), expired: c.does(KindExpired),

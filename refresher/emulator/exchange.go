@@ -36,7 +36,7 @@ type oauthError struct {
 
 // refuse answers with an OAuth error.
 func refuse(w http.ResponseWriter, r *http.Request, httpStatus int, name, description string) {
-	callOf(r.Context()).outcome = name + ": " + description
+	callOf(r.Context()).ended(name + ": " + description)
 	w.Header().Set("Cache-Control", "no-store")
 	writeJSON(w, httpStatus, oauthError{name, description})
 }
@@ -120,7 +120,7 @@ func (e *Emulator) exchange(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	t := e.issue(c, account, "")
-	c.outcome = "OK"
+	c.ended("OK")
 	w.Header().Set("Cache-Control", "no-store")
 	writeJSON(w, http.StatusOK, tokenAnswer{
 		AccessToken: t.value, IssuedTokenType: typeAccessToken, ExpiresIn: e.left(t), TokenType: "Bearer",

@@ -19,7 +19,7 @@ const captivePage = `<!DOCTYPE html>
 func (e *Emulator) goWrong(w http.ResponseWriter, r *http.Request, c *call) bool {
 	t := e.faults.take(c.service, c.method)
 	if t.slow > 0 {
-		c.outcome = "slow"
+		c.ended("slow")
 		timer := time.NewTimer(t.slow)
 		defer timer.Stop()
 		select {
@@ -35,7 +35,7 @@ func (e *Emulator) goWrong(w http.ResponseWriter, r *http.Request, c *call) bool
 	if f == nil {
 		return false
 	}
-	c.outcome = "fault: " + f.Kind
+	c.ended("fault: " + f.Kind)
 	switch f.Kind {
 	case KindHang:
 		e.o.Log.Debug("call hangs", "service", c.service, "method", c.method)

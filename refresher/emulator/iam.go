@@ -72,7 +72,7 @@ func (s iamService) Revoke(ctx context.Context, in *iampb.RevokeIamTokenRequest)
 		return nil, status.Error(codes.InvalidArgument, err.Error())
 	}
 	s.e.tokens.revoke(t.value)
-	callOf(ctx).owner = t.owner
+	callOf(ctx).by(t.owner)
 	return &iampb.RevokeIamTokenResponse{SubjectId: t.owner}, nil
 }
 
@@ -126,10 +126,11 @@ func (e *Emulator) intercept(ctx context.Context, in any, info *grpc.UnaryServer
 		return out, err
 	}
 	out, err := next(ctx, in)
-	c.outcome = status.Code(err).String()
+	outcome := status.Code(err).String()
 	if err != nil {
-		c.outcome += ": " + status.Convert(err).Message()
+		outcome += ": " + status.Convert(err).Message()
 	}
+	c.ended(outcome)
 	return out, err
 }
 

@@ -104,12 +104,12 @@ func (e *Emulator) rest(answer func(*http.Request) (any, error)) http.HandlerFun
 			out, err = answer(r)
 		}
 		if err == nil {
-			c.outcome = "OK"
+			c.ended("OK")
 			writeJSON(w, http.StatusOK, out)
 			return
 		}
 		s := status.Convert(err)
-		c.outcome = s.Code().String() + ": " + s.Message()
+		c.ended(s.Code().String() + ": " + s.Message())
 		setDefault(&httpStatus, httpOfCode(s.Code()))
 		details := []any{}
 		for _, d := range s.Details() {

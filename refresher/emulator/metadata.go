@@ -72,17 +72,17 @@ func (e *Emulator) machineToken(w http.ResponseWriter, r *http.Request) {
 	}
 	var t token
 	if left > 0 && c.fault == nil {
-		c.owner = account
+		c.by(account)
 		t = e.tokens.issue(order{owner: account, lifetime: left, aside: true}, e.now())
 	} else {
 		t = e.issue(c, account, "")
 	}
-	c.outcome = "OK"
+	c.ended("OK")
 	w.Header().Set("Metadata-Flavor", "Google")
 	writeJSON(w, http.StatusOK, tokenAnswer{AccessToken: t.value, ExpiresIn: e.left(t), TokenType: "Bearer"})
 }
 
 func (e *Emulator) refuseMetadata(w http.ResponseWriter, r *http.Request, status int, message string) {
-	callOf(r.Context()).outcome = message
+	callOf(r.Context()).ended(message)
 	http.Error(w, message, status)
 }

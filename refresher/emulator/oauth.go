@@ -64,7 +64,7 @@ func (e *Emulator) NewLogin(scope string) Login {
 // grant issues an access token and a refresh token to the person.
 func (s *oauthServer) grant(c *call, scope string) (token, string) {
 	e := s.e
-	c.owner = Person
+	c.by(Person)
 	t := e.tokens.issue(order{
 		kind: oauthToken, owner: Person, scope: scope, lifetime: e.o.OAuthLifetime,
 		same: c.does(KindSameToken), expired: c.does(KindExpired),
@@ -162,7 +162,7 @@ func (s *oauthServer) token(w http.ResponseWriter, r *http.Request) {
 	}
 	c := callOf(r.Context())
 	t, refresh := s.grant(c, scope)
-	c.outcome = "OK"
+	c.ended("OK")
 	w.Header().Set("Cache-Control", "no-store")
 	writeJSON(w, http.StatusOK, tokenAnswer{
 		AccessToken: t.value, ExpiresIn: s.e.left(t), RefreshToken: refresh, Scope: scope, TokenType: "bearer",

@@ -56,7 +56,7 @@ func (s *oauthServer) deviceCode(w http.ResponseWriter, r *http.Request) {
 	s.devices[code] = d
 	s.mu.Unlock()
 	s.e.tokens.rememberAlso(code)
-	callOf(r.Context()).outcome = "OK"
+	callOf(r.Context()).ended("OK")
 	writeJSON(w, http.StatusOK, struct {
 		DeviceCode      string `json:"device_code"`
 		UserCode        string `json:"user_code"`

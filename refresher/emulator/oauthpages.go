@@ -38,7 +38,7 @@ new URLSearchParams(location.hash.slice(1)).get("access_token")</script>`
 
 // writePage answers with a page for people; body is HTML.
 func writePage(w http.ResponseWriter, r *http.Request, status int, title, body string) {
-	callOf(r.Context()).outcome = http.StatusText(status)
+	callOf(r.Context()).ended(http.StatusText(status))
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
 	w.Header().Set("Cache-Control", "no-store")
 	w.WriteHeader(status)
@@ -158,7 +158,7 @@ func (s *oauthServer) authorizeDecision(w http.ResponseWriter, r *http.Request) 
 	} else if strings.Contains(to, "?") {
 		separator = "&"
 	}
-	c.outcome = "OK: " + string(decision)
+	c.ended("OK: " + string(decision))
 	w.Header().Set("Cache-Control", "no-store")
 	w.Header().Set("Location", to+separator+answer.Encode())
 	w.WriteHeader(http.StatusFound)

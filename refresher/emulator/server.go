@@ -181,15 +181,16 @@ func (e *Emulator) method(service, method string, answer http.HandlerFunc) http.
 		c := &call{service: service, method: method}
 		w.Header().Set("Date", e.now().UTC().Format(http.TimeFormat))
 		defer func() {
+			outcome, owner := c.story()
 			e.o.Log.LogAttrs(r.Context(), slog.LevelDebug, "call",
-				slog.String("service", service), slog.String("method", method), slog.String("outcome", c.outcome),
-				slog.String("account", c.owner), slog.Duration("took", time.Since(start)))
+				slog.String("service", service), slog.String("method", method), slog.String("outcome", outcome),
+				slog.String("account", owner), slog.Duration("took", time.Since(start)))
 		}()
 		if !isGRPC(r) && r.Body != nil && r.Body != http.NoBody {
 			// Read whole, so that net/http notices when a waiting client leaves.
 			body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
 			if err != nil {
-				c.outcome = "bad request body"
+				c.ended("bad request body")
 				http.Error(w, "the request body cannot be read or is too long", http.StatusBadRequest)
 				return
 			}
@@ -209,7 +210,7 @@ func isGRPC(r *http.Request) bool {
 // one shows up in the counts.
 func (e *Emulator) redirected(service string) http.HandlerFunc {
 	return e.method(service, "redirected", func(w http.ResponseWriter, r *http.Request) {
-		callOf(r.Context()).outcome = "redirect was followed"
+		callOf(r.Context()).ended("redirect was followed")
 		writeJSON(w, http.StatusOK, struct{}{})
 	})
 }

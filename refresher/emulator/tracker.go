@@ -25,7 +25,7 @@ func (e *Emulator) trackerHandler() http.Handler {
 }
 
 func refuseTracker(w http.ResponseWriter, r *http.Request, status int, message string) {
-	callOf(r.Context()).outcome = message
+	callOf(r.Context()).ended(message)
 	b, _ := json.Marshal(struct {
 		Errors   struct{} `json:"errors"`
 		Messages []string `json:"errorMessages"`
@@ -71,7 +71,7 @@ func (e *Emulator) myself(w http.ResponseWriter, r *http.Request) {
 		refuseTracker(w, r, http.StatusUnauthorized, err.Error())
 		return
 	}
-	c.owner = t.owner
+	c.by(t.owner)
 	if problem := wrongOrganization(r.Header, kind); problem != "" {
 		refuseTracker(w, r, http.StatusForbidden, problem)
 		return
@@ -85,7 +85,7 @@ func (e *Emulator) myself(w http.ResponseWriter, r *http.Request) {
 		refuseTracker(w, r, http.StatusForbidden, "the token lacks the permission tracker:read")
 		return
 	}
-	c.outcome = "OK"
+	c.ended("OK")
 	writeJSON(w, http.StatusOK, trackerUser{
 		Self: e.endpoints.Tracker + "/v2/users/" + a.Name, UID: a.uid, Login: a.Name,
 		TrackerUID: a.uid, PassportUID: a.uid, CloudUID: a.ID, FirstName: a.Name, LastName: "Emulated",

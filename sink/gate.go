@@ -70,6 +70,9 @@ type gate struct {
 	seq    uint64
 	conns  map[*conn]struct{}
 	byUser map[uint32]int
+	// firsts has something when a connection is no longer one that has said
+	// nothing yet.
+	firsts chan struct{}
 }
 
 // limits keeps a part of the process's descriptors for the daemon's own work:
@@ -85,7 +88,7 @@ func limits(most, mostPerUser int) (int, int) {
 func newGate(most, mostPerUser int, evict bool, who func(net.Conn) (peer, error), log *slog.Logger) *gate {
 	return &gate{
 		max: most, maxPerUser: mostPerUser, evict: evict, peer: who, log: log,
-		conns: make(map[*conn]struct{}), byUser: make(map[uint32]int),
+		conns: make(map[*conn]struct{}), byUser: make(map[uint32]int), firsts: make(chan struct{}, 1),
 	}
 }
 
@@ -144,10 +147,44 @@ func (g *gate) evictOne() {
 func (g *gate) forget(c *conn) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	defer g.heard()
 	delete(g.conns, c)
 	if g.byUser[c.peer.uid]--; g.byUser[c.peer.uid] <= 0 {
 		delete(g.byUser, c.peer.uid)
 	}
+}
+
+// heard says that there may be nobody any more who has said nothing.
+func (g *gate) heard() {
+	select {
+	case g.firsts <- struct{}{}:
+	default:
+	}
+}
+
+// awaitFirst waits until every connection has sent a request, but no longer
+// than grace and ctx allow.
+func (g *gate) awaitFirst(ctx context.Context, grace time.Duration) {
+	ctx, cancel := context.WithTimeout(ctx, grace)
+	defer cancel()
+	for g.anySilent() {
+		select {
+		case <-g.firsts:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+func (g *gate) anySilent() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for c := range g.conns {
+		if !c.served.Load() {
+			return true
+		}
+	}
+	return false
 }
 
 // closeIf closes the connections that which names.

@@ -74,7 +74,9 @@ func (h *hub) serve(ln net.Listener, handler http.HandlerFunc) {
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			c := connOf(r.Context())
 			c.serving.Store(true)
-			c.served.Store(true)
+			if !c.served.Swap(true) {
+				c.gate.heard()
+			}
 			defer c.serving.Store(false)
 			if r.ContentLength != 0 {
 				_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(requestTimeout))
@@ -135,20 +137,11 @@ func (h *hub) close(ctx context.Context) error {
 		<-h.served
 	}
 	defer context.AfterFunc(ctx, func() { h.gate.closeIf(func(*conn) bool { return true }) })()
-	ended := make(chan struct{})
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		t := time.NewTimer(silentGrace)
-		defer t.Stop()
-		select {
-		case <-t.C:
-			h.gate.closeIf(func(c *conn) bool { return !c.served.Load() && !c.serving.Load() })
-		case <-ended:
-		}
-	})
+	// Once net/http shuts down it drops the requests that it reads, also the
+	// first of a connection.
+	h.gate.awaitFirst(ctx, silentGrace)
+	h.gate.closeIf(func(c *conn) bool { return !c.served.Load() && !c.serving.Load() })
 	err := h.server.Shutdown(ctx)
-	close(ended)
-	wg.Wait()
 	h.parked.Wait()
 	if err != nil {
 		err = errors.Join(err, h.server.Close())

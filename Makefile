@@ -29,14 +29,14 @@ simulate: ## SEEDS=1000: 30 days of faults of one daemon in a second, for each s
 	cd refresher/simulation && $(GO) test -run TestSimulation -timeout 30m -seeds $(SEEDS)
 
 lint: ## gofumpt, vet, staticcheck, the arrows between packages
-	@files=$$($(TOOL) gofumpt -l cmd refresher sink .ci/compat); [ -z "$$files" ] || { echo "not formatted (make fmt):"; echo "$$files"; exit 1; }
+	@files=$$($(TOOL) gofumpt -l cmd refresher sink systemd .ci/compat); [ -z "$$files" ] || { echo "not formatted (make fmt):"; echo "$$files"; exit 1; }
 	$(GO) vet ./...
 	$(TOOL) staticcheck ./...
 	$(GO) mod tidy -diff
 	$(GO) test -run 'Arrows|Domain|DoesNotContain' ./refresher/daemon
 
 fmt: ## format the code
-	$(TOOL) gofumpt -w cmd refresher sink .ci/compat
+	$(TOOL) gofumpt -w cmd refresher sink systemd .ci/compat
 
 bench: build ## the figures: binary, memory, wake-ups, time to the first token, 1,000 tokens
 	cd .ci/bench && $(GO) run . --refresher ../../bin/iam-token-refresher --emulator ../../bin/iam-emulator

@@ -28,6 +28,9 @@ var ErrCheckFailed = errors.New("the check failed")
 // sink could be written. It writes nothing, and serves nothing. offline stops
 // before anything is asked of the cloud.
 func (d *Daemon) Check(ctx context.Context, offline bool, report func(CheckResult)) error {
+	if d.broken != nil {
+		return d.broken
+	}
 	p := d.plan.Load()
 	failed := false
 	say := func(r CheckResult) {

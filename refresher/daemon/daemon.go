@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/maphash"
+	"log/slog"
 	"os"
 	"slices"
 	"sync"
@@ -37,6 +38,9 @@ type Options struct {
 	Stderr *os.File
 	// Version is the program's.
 	Version string
+	// Inherited are listening Unix sockets that somebody else bound and holds;
+	// nil: those that the service manager passed on ($LISTEN_FDS).
+	Inherited []*os.File
 }
 
 // Daemon is a configuration at work. Its methods may be called concurrently,
@@ -48,6 +52,14 @@ type Daemon struct {
 	builder *builder
 	times   *status.Durations
 	ready   status.Readiness
+	manager manager
+	rung    chan struct{} // the status line may have changed
+	unfit   []string      // what was inherited for nothing
+	broken  error         // what is wrong with the first configuration
+	reread  chan struct{} // it may have been put right
+	// restored is closed when what was saved has been taken up, or never will
+	// be: readers who waited for a restart are not to hear of nothing.
+	restored chan struct{}
 
 	refresher *refresher.Refresher // made by Run and Once
 	watches   *watches
@@ -62,15 +74,21 @@ type Daemon struct {
 }
 
 // New reads the configuration and builds everything, binds nothing and starts
-// nothing. Mistakes in the configuration are [config.Errors].
+// nothing. Mistakes in the configuration are [config.Errors]; where sockets
+// were inherited, it is Run that deals with them, and the others return them.
 func New(_ context.Context, opt Options) (*Daemon, error) {
-	d := &Daemon{opt: opt, times: status.NewDurations(), retry: make(chan struct{}, 1)}
+	d := &Daemon{opt: opt, times: status.NewDurations(), retry: make(chan struct{}, 1), rung: make(chan struct{}, 1), reread: make(chan struct{}, 1), restored: make(chan struct{})}
 	d.builder = &builder{filter: &d.filter, version: opt.Version, seed: maphash.MakeSeed(), live: d.live()}
+	d.builder.inherited, d.unfit = inherit(opt.Inherited)
 	p, err := d.load(nil)
-	if err != nil {
+	switch {
+	case err == nil:
+		d.plan.Store(p)
+	case len(d.builder.inherited) > 0:
+		d.broken = err
+	default:
 		return nil, err
 	}
-	d.plan.Store(p)
 	return d, nil
 }
 
@@ -105,8 +123,11 @@ func (d *Daemon) live() sink.Live {
 			}
 			return clock.System{}.Now()
 		},
-		Snapshot: func(token string) (refresher.Status, bool) { return d.refresher.Snapshot(token) },
-		Report:   func(token, lineage string, n uint64) { d.refresher.Report(token, lineage, n) },
+		Snapshot: func(token string) (refresher.Status, bool) {
+			<-d.restored
+			return d.refresher.Snapshot(token)
+		},
+		Report: func(token, lineage string, n uint64) { d.refresher.Report(token, lineage, n) },
 		Refresh: func(ctx context.Context, token string) (refresher.RefreshResult, string, error) {
 			o, err := d.refresher.Refresh(ctx, token)
 			return o.Result, o.Reason, err
@@ -129,6 +150,13 @@ func (d *Daemon) start(p *plan) (end func(), err error) {
 		Mints: p.cfg.Limits.Mints, ProbesPerSecond: p.cfg.Limits.ProbesPerSecond,
 		OnMint: d.times.Mint, OnProbe: d.times.Probe,
 	}
+	if d.manager.listens() {
+		opt.Log = slog.New(&bell{d.log.Handler(), d.rung})
+		opt.OnProbe = func(took time.Duration) {
+			d.times.Probe(took)
+			ring(d.rung)
+		}
+	}
 	end = func() {}
 	if dir := p.cfg.StateDir; dir != "" {
 		s, err := store.Open(dir, store.Options{Log: d.log.Logger})
@@ -146,8 +174,14 @@ func (d *Daemon) start(p *plan) (end func(), err error) {
 // only good end.
 func (d *Daemon) Run(ctx context.Context) error {
 	harden()
+	if d.broken != nil {
+		if err := d.repair(ctx); err != nil || ctx.Err() != nil {
+			return err
+		}
+	}
 	p := d.plan.Load()
 	d.warn(p)
+	warnUnfit(d.log.Logger, d.unfit)
 	end, err := d.start(p)
 	if err != nil {
 		return err
@@ -169,16 +203,21 @@ func (d *Daemon) Run(ctx context.Context) error {
 	defer cancel()
 	var running sync.WaitGroup
 	failed := make(chan error, 1)
-	running.Go(func() {
-		if err := d.refresher.Run(ctx, p.specs); err != nil {
-			failed <- err
-		}
-	})
-	d.running.Store(true)
 	if d.watches, err = newWatches(d); err == nil {
-		d.watches.follow(p)
+		d.watches.follow(p) // before anything is written: what happens in between would go unnoticed
+		running.Go(func() {
+			if err := d.refresher.Run(ctx, p.specs); err != nil {
+				failed <- err
+			}
+		})
+		d.running.Store(true)
+		running.Go(func() {
+			_ = d.refresher.Alive(ctx) // its loop turns once all is taken up
+			close(d.restored)
+		})
 		running.Go(func() { d.retryChanges(ctx) })
 		running.Go(func() { d.announce(ctx) })
+		running.Go(func() { d.attend(ctx) })
 		select {
 		case err = <-failed:
 		case <-ctx.Done():
@@ -186,7 +225,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 		d.watches.close()
 	}
 	d.log.Info("stopping")
-	notify("STOPPING=1")
+	d.manager.stopping()
 	// Readers get their answers while there is still somebody to give them.
 	d.mu.Lock()
 	d.running.Store(false)
@@ -199,12 +238,22 @@ func (d *Daemon) Run(ctx context.Context) error {
 	return err
 }
 
+// settleAfter is how long after the start its work has died down.
+const settleAfter = 2 * time.Second
+
 // announce says when everything is ready.
 func (d *Daemon) announce(ctx context.Context) {
 	select {
 	case <-d.refresher.Ready():
+		_ = d.refresher.Alive(ctx) // the last change shows once its turn is over
 		d.log.Info("ready", "tokens", len(d.plan.Load().specs))
-		notify("READY=1")
+		d.manager.readyNow(d.line())
+	case <-ctx.Done():
+		return
+	}
+	// Not at once: the watcher is about to look at all that was just written.
+	select {
+	case <-time.After(settleAfter):
 		settle()
 	case <-ctx.Done():
 	}
@@ -225,6 +274,10 @@ func (d *Daemon) warn(p *plan) {
 // Reload reads the configuration again and puts it into force if all of it
 // works, otherwise nothing of it. The text says what came of it.
 func (d *Daemon) Reload(ctx context.Context) (string, error) {
+	if d.plan.Load() == nil {
+		ring(d.reread)
+		return "", errUnconfigured
+	}
 	return d.change(ctx, "configuration", func(old *plan) (*plan, error) { return d.load(old) })
 }
 
@@ -250,6 +303,7 @@ func (d *Daemon) change(ctx context.Context, what string, build func(old *plan) 
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(d.ending, cancel)()
+	defer d.manager.reloading()()
 	old := d.plan.Load()
 	next, err := build(old)
 	if err == nil {
@@ -278,9 +332,10 @@ func (d *Daemon) waitForSinks(ctx context.Context, p *plan) {
 	defer cancel()
 	for _, spec := range p.specs {
 		_, _ = d.refresher.Await(ctx, spec.Token, func(s refresher.Status) bool {
-			return s.Version == nil || !slices.ContainsFunc(s.Sinks, func(s refresher.SinkStatus) bool {
+			// A candidate was proven for the change, and is about to be a version.
+			return !s.Candidate && (s.Version == nil || !slices.ContainsFunc(s.Sinks, func(s refresher.SinkStatus) bool {
 				return !s.Current && s.Failure == ""
-			})
+			}))
 		})
 	}
 }

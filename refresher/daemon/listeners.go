@@ -16,12 +16,14 @@ const closeTimeout = 500 * time.Millisecond
 
 func (w *web) client() *http.Client { return &http.Client{Transport: w.transport} }
 
-// listen binds the plan's new listeners, all or none.
+// listen binds the plan's new listeners, all or none. Their tokens are there
+// before the first reader: on a socket that was inherited one may be waiting.
 func (p *plan) listen() error {
 	var bound []interface{ Close(context.Context) error }
 	var err error
 	for _, l := range p.sockets {
 		if l.fresh && err == nil {
+			l.server.Update(l.endpoints...)
 			if err = l.server.Listen(); err == nil {
 				bound = append(bound, l.server)
 			}
@@ -29,6 +31,7 @@ func (p *plan) listen() error {
 	}
 	for _, l := range p.metadata {
 		if l.fresh && err == nil {
+			l.server.Update(l.endpoints...)
 			if err = l.server.Listen(); err == nil {
 				bound = append(bound, l.server)
 			}

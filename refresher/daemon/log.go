@@ -17,14 +17,17 @@ type logging struct {
 	level slog.LevelVar
 }
 
-// newLogging writes to f: coloured text on a terminal and JSON elsewhere,
-// unless o says otherwise. Everything goes through the filter.
+// newLogging writes to f: coloured text on a terminal, records where it is the
+// journal's, and JSON elsewhere, unless o says otherwise. Everything goes
+// through the filter.
 func newLogging(f *os.File, o config.LogOptions, filter *redact.Filter) *logging {
 	l := &logging{}
 	l.setLevel(o.Level)
 	terminal := isTerminal(f)
 	var h slog.Handler
-	if o.Format == "text" || o.Format != "json" && terminal {
+	if o.Format != "json" && isJournal(f) {
+		h = newJournalHandler(&l.level, f)
+	} else if o.Format == "text" || o.Format != "json" && terminal {
 		h = tint.NewTextHandler(f, &tint.Options{
 			Level: &l.level, TimeFormat: time.DateTime,
 			NoColor: !terminal || os.Getenv("NO_COLOR") != "",

@@ -16,6 +16,9 @@ import (
 // token got there. Nothing is served: sockets and listeners are left out.
 func (d *Daemon) Once(ctx context.Context) error {
 	harden()
+	if d.broken != nil {
+		return d.broken
+	}
 	p := d.plan.Load()
 	d.warn(p)
 	end, err := d.start(p)
@@ -63,7 +66,7 @@ func (d *Daemon) once(ctx context.Context, token string) error {
 		return s.Refreshes.Of(refresher.ResultPublished)+s.Refreshes.Of(refresher.ResultUnchanged) > 0 &&
 			!slices.ContainsFunc(s.Sinks, func(s refresher.SinkStatus) bool { return !s.Current })
 	})
-	if err == nil || !errors.Is(err, ctx.Err()) {
+	if err == nil || ctx.Err() == nil {
 		return err
 	}
 	s, _ := d.refresher.Snapshot(token)

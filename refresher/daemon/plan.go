@@ -53,6 +53,8 @@ type builder struct {
 	filter  *redact.Filter
 	version string
 	seed    maphash.Seed // of the schedules' phases
+	// inherited are the sockets that need not be bound.
+	inherited inherited
 }
 
 // build makes the plan of cfg. Mistakes are *config.Unfit; all are found.
@@ -98,6 +100,7 @@ type planner struct {
 	accounts *sink.Accounts
 	errs     []error
 	digests  map[string]string
+	buffer   []byte // of digestFile
 
 	cloud   *iam.Cloud
 	web     *web
@@ -144,7 +147,7 @@ func (p *planner) digest(paths []string) string {
 	for _, path := range paths {
 		d, ok := p.digests[path]
 		if !ok {
-			d = digestFile(path)
+			d = p.digestFile(path)
 			if p.digests == nil {
 				p.digests = map[string]string{}
 			}
@@ -155,14 +158,18 @@ func (p *planner) digest(paths []string) string {
 	return all
 }
 
-func digestFile(path string) string {
+func (p *planner) digestFile(path string) string {
 	f, err := os.Open(path)
 	if err != nil {
 		return err.Error()
 	}
 	defer f.Close()
 	h := sha256.New()
-	if _, err := io.Copy(h, io.LimitReader(f, 1<<20)); err != nil {
+	if p.buffer == nil {
+		p.buffer = make([]byte, 4<<10)
+	}
+	defer clear(p.buffer) // keys pass through it
+	if _, err := io.CopyBuffer(h, io.LimitReader(f, 1<<20), p.buffer); err != nil {
 		return err.Error()
 	}
 	return fmt.Sprintf("%x", h.Sum(nil))
@@ -187,6 +194,7 @@ func (p *planner) run() {
 	for i := range p.plan.cfg.Tokens {
 		p.token(&p.plan.cfg.Tokens[i])
 	}
+	p.idleSockets()
 }
 
 // outside makes what reaches the cloud.
@@ -357,7 +365,13 @@ func (p *planner) socketServer(o sink.SocketOptions) (s *sink.Server, fresh bool
 			return l.server, false, nil
 		}
 	}
-	s, err = sink.NewServer(sink.ServerOptions{Socket: o, Accounts: p.accounts, Live: p.live, Log: p.log})
+	options := sink.ServerOptions{Socket: o, Accounts: p.accounts, Live: p.live, Log: p.log}
+	if as, ok := p.inherited.find(o.Path); ok {
+		if options.Inherited, err = p.inherited.listen(as); err != nil {
+			return nil, true, err
+		}
+	}
+	s, err = sink.NewServer(options)
 	return s, true, err
 }
 

@@ -68,7 +68,8 @@ func (ws *watches) follow(p *plan) {
 		ws.removes = append(ws.removes, ws.watcher.Add(path, fn, flags...))
 	}
 	made := map[string]bool{}
-	for i, t := range p.cfg.Tokens {
+	for i := range p.cfg.Tokens {
+		t, token := &p.cfg.Tokens[i], p.specs[i].Token // what the callbacks hold on to is small
 		reads := []any{t.Source.Options}
 		if t.Probe != nil {
 			reads = append(reads, t.Probe.Options)
@@ -82,21 +83,22 @@ func (ws *watches) follow(p *plan) {
 		}
 		if o, ok := t.Source.Options.(config.Reads); ok {
 			for _, path := range o.Inputs() {
-				add(path, func() { ws.daemon.refreshSoon(t.Name) })
+				add(path, func() { ws.daemon.refreshSoon(token) })
 			}
 		}
 		for _, s := range p.specs[i].Sinks {
 			if f, ok := s.(*sink.File); ok {
 				id := f.ID()
-				add(f.Path(), func() { ws.daemon.refresher.Disturbed(t.Name, id) }, watch.Attrs)
+				add(f.Path(), func() { ws.daemon.refresher.Disturbed(token, id) }, watch.Attrs)
 			}
 		}
 	}
 	if p.cfg.CAFile != "" {
 		made[p.cfg.CAFile] = true
 	}
+	tellKeys := func() { ws.tell(keys) }
 	for path := range made {
-		add(path, func() { ws.tell(keys) })
+		add(path, tellKeys)
 	}
 	for _, remove := range old {
 		remove()

@@ -1,0 +1,338 @@
+package daemon
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"iam-token-refresher/refresher"
+	"iam-token-refresher/refresher/config"
+	"iam-token-refresher/refresher/emulator"
+)
+
+// rig is a daemon at work on an emulator.
+type rig struct {
+	*Daemon
+	t     *testing.T
+	cloud *emulator.Emulator
+	dir   string
+	lines chan string // of the log, as JSON
+	stop  func() error
+}
+
+// start runs the emulator's own configuration until the test ends.
+func start(t *testing.T) *rig {
+	t.Helper()
+	g := begin(t, emulator.Options{})
+	g.logged("ready")
+	return g
+}
+
+// begin does not wait until it is ready.
+func begin(t *testing.T, o emulator.Options) *rig {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "itr") // t.TempDir may be too long for a socket
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	o.Dir = dir
+	cloud, err := emulator.Start(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = cloud.Close() })
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	g := &rig{t: t, cloud: cloud, dir: dir, lines: make(chan string, 10_000)}
+	go func() {
+		for s := bufio.NewScanner(r); s.Scan(); {
+			g.lines <- s.Text()
+		}
+		close(g.lines)
+	}()
+	path := filepath.Join(dir, "config.yaml")
+	g.edit("state_dir", "log: {level: debug}\nstate_dir")
+	// Schedules begin at a random phase: none may be due while a test runs.
+	g.edit("@every 1h", "@every 8000h")
+	g.edit("@every 15m", "@every 8000h")
+	g.Daemon, err = New(t.Context(), Options{
+		Load: func(try func(*config.Config) error) (*config.Config, error) {
+			return config.Load(path, Kinds(), config.LoadOptions{Try: try})
+		},
+		ConfigPath: path, Stderr: w, Version: "test",
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() {
+		ended <- g.Run(ctx)
+		_ = w.Close()
+	}()
+	stopped := false
+	g.stop = func() error {
+		if stopped {
+			return nil
+		}
+		stopped = true
+		cancel()
+		return <-ended
+	}
+	t.Cleanup(func() {
+		if err := g.stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	return g
+}
+
+// logged waits for a log line that contains all of these.
+func (g *rig) logged(words ...string) string {
+	g.t.Helper()
+	timeout := time.After(20 * time.Second)
+	var seen []string
+next:
+	for {
+		select {
+		case line, ok := <-g.lines:
+			if !ok {
+				g.t.Fatalf("the log ended without %q:\n%s", words, strings.Join(seen, "\n"))
+			}
+			seen = append(seen, line)
+			for _, w := range words {
+				if !strings.Contains(line, w) {
+					continue next
+				}
+			}
+			return line
+		case <-timeout:
+			g.t.Fatalf("nobody logged %q, but:\n%s", words, strings.Join(seen, "\n"))
+		}
+	}
+}
+
+// replace puts a file in place by rename, as careful writers do.
+func (g *rig) replace(name string, content []byte) {
+	g.t.Helper()
+	path := filepath.Join(g.dir, name)
+	if err := errors.Join(os.WriteFile(path+".new", content, 0o600), os.Rename(path+".new", path)); err != nil {
+		g.t.Fatal(err)
+	}
+}
+
+// edit changes the configuration.
+func (g *rig) edit(old, replacement string) {
+	g.t.Helper()
+	text, err := os.ReadFile(filepath.Join(g.dir, "config.yaml"))
+	if err != nil || !strings.Contains(string(text), old) {
+		g.t.Fatalf("%v: no %q in %s", err, old, text)
+	}
+	g.replace("config.yaml", []byte(strings.Replace(string(text), old, replacement, 1)))
+}
+
+func (g *rig) content(name string) string {
+	g.t.Helper()
+	b, err := os.ReadFile(filepath.Join(g.dir, name))
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	return string(b)
+}
+
+func (g *rig) refreshed() refresher.RefreshOutcome {
+	g.t.Helper()
+	o, err := g.refresher.Refresh(g.t.Context(), "bot")
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	return o
+}
+
+func (g *rig) keyID() string {
+	g.t.Helper()
+	var key struct{ ID string }
+	if err := json.Unmarshal([]byte(g.content("key.json")), &key); err != nil {
+		g.t.Fatal(err)
+	}
+	return key.ID
+}
+
+func TestARotatedKeyIsFollowed(t *testing.T) {
+	t.Parallel()
+	g := start(t)
+	old := g.keyID()
+	key, err := g.cloud.NewKey(emulator.BotAccount, emulator.KeyOptions{OwnRSA: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	g.replace("key.json", key.File)
+	g.logged("key changed")
+	if !g.cloud.DeleteKey(old) {
+		t.Fatal("the old key is not there")
+	}
+	if o := g.refreshed(); o.Result != refresher.ResultPublished {
+		t.Errorf("with the new key: %s: %s", o.Result, o.Reason)
+	}
+}
+
+func TestABrokenKeyIsRefusedAndTheOldOneStays(t *testing.T) {
+	t.Parallel()
+	g := start(t)
+	before := g.content("bot.token")
+	g.replace("key.json", []byte(`{"id": "x"`))
+	if line := g.logged("key not changed, the old one stays in force"); !strings.Contains(line, "not valid JSON") {
+		t.Errorf("the log does not say why: %s", line)
+	}
+	stranger, err := g.cloud.NewKey(emulator.BotAccount, emulator.KeyOptions{Mismatched: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	g.replace("key.json", stranger.File)
+	g.logged("key not changed, the old one stays in force")
+	if g.content("bot.token") != before {
+		t.Error("a broken key changed what is published")
+	}
+	if o := g.refreshed(); o.Result != refresher.ResultPublished {
+		t.Errorf("with the old key: %s: %s", o.Result, o.Reason)
+	}
+}
+
+func TestAChangedConfigurationIsFollowed(t *testing.T) {
+	t.Parallel()
+	g := start(t)
+	g.edit(`      - env_file`, `      - file: {path: "`+g.dir+`/more.token"}
+      - env_file`)
+	g.logged("configuration changed")
+	if g.content("more.token") != g.content("bot.token") {
+		t.Error("the new sink does not hold the value")
+	}
+	if s, _ := g.refresher.Snapshot("bot"); s.Version.N != 1 {
+		t.Errorf("a new sink made version %d", s.Version.N)
+	}
+}
+
+func TestASocketIsHandedOver(t *testing.T) {
+	t.Parallel()
+	g := start(t)
+	path := filepath.Join(g.dir, "itr.sock")
+	kept, err := net.Dial("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer kept.Close()
+	g.edit(`itr.sock"}`, `itr.sock", mode: "0660"}`)
+	g.logged("configuration changed")
+	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o660 {
+		t.Errorf("the socket is %v, %v", info.Mode(), err)
+	}
+	if _, err := kept.Write([]byte("GET /v1/tokens/bot HTTP/1.1\r\nHost: x\r\n\r\n")); err != nil {
+		t.Fatal(err)
+	}
+	if line, err := bufio.NewReader(kept).ReadString('\n'); err != nil || line != "HTTP/1.1 200 OK\r\n" {
+		t.Errorf("a connection from before the change got %q, %v", line, err)
+	}
+	g.edit(`      - socket: {path: "`+path+`", mode: "0660"}`+"\n", "")
+	g.logged("configuration changed")
+	if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a socket that is no longer configured is still there: %v", err)
+	}
+}
+
+func TestARefusedConfigurationChangesNothing(t *testing.T) {
+	t.Parallel()
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = taken.Close() })
+	for name, edit := range map[string][2]string{
+		"a listener that cannot be bound": {`      - env_file`, `      - metadata: {listen: "` + taken.Addr().String() + `"}
+      - env_file`},
+		"a sink that cannot be written": {`/bot.env"`, `/none/bot.env"`},
+		"a probe that rejects":          {`bpfem0lat0rcl0ud0rg1`, `bpfem0lat0rcl0ud0rg2`},
+		"a state elsewhere":             {`/state"`, `/state2"`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			g := start(t)
+			before := g.plan.Load()
+			g.edit(edit[0], edit[1])
+			g.logged("configuration not changed, the old one stays in force")
+			if g.plan.Load() != before {
+				t.Error("something of it is in force")
+			}
+			if o := g.refreshed(); o.Result != refresher.ResultPublished || !o.Status.Sinks[1].Current {
+				t.Errorf("the old configuration does not work: %+v", o)
+			}
+		})
+	}
+}
+
+func TestAFileThatSomebodyRemovesIsPutBack(t *testing.T) {
+	t.Parallel()
+	g := start(t)
+	before, path := g.content("bot.token"), filepath.Join(g.dir, "bot.token")
+	for name, disturb := range map[string]func() error{
+		"changed": func() error { return os.WriteFile(path, []byte("rubbish"), 0o600) },
+		"removed": func() error { return os.Remove(path) },
+		"opened":  func() error { return os.Chmod(path, 0o644) },
+	} {
+		if err := disturb(); err != nil {
+			t.Fatal(err)
+		}
+		g.logged("putting the value back", "bot.token")
+		g.logged("sink written", "bot.token")
+		if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 || g.content("bot.token") != before {
+			t.Errorf("%s: it is not what it was: %v, %v", name, info, err)
+		}
+	}
+}
+
+func TestTheEndDoesNotWaitForAChange(t *testing.T) {
+	t.Parallel()
+	g := start(t)
+	if err := g.cloud.Inject(emulator.Fault{Service: emulator.ServiceIAM, Kind: emulator.KindHang}); err != nil {
+		t.Fatal(err)
+	}
+	key, err := g.cloud.NewKey(emulator.BotAccount, emulator.KeyOptions{OwnRSA: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	calls := g.cloud.Calls()["iam/Create"]
+	g.replace("key.json", key.File)
+	for g.cloud.Calls()["iam/Create"] == calls {
+		time.Sleep(5 * time.Millisecond) // the emulator tells of calls only when asked
+	}
+	begin := time.Now()
+	if err := g.stop(); err != nil {
+		t.Error(err)
+	}
+	if took := time.Since(begin); took > 5*time.Second {
+		t.Errorf("the end took %s", took)
+	}
+}
+
+func TestAWrongClockIsNamedAndThenReckonedWith(t *testing.T) {
+	t.Parallel()
+	g := begin(t, emulator.Options{ClockOffset: -7 * time.Minute})
+	g.logged("refresh failed", "your clock is 7 min ahead of Yandex")
+	g.logged("ready")
+	if d := -g.refresher.Skew(); d < 6*time.Minute || d > 8*time.Minute {
+		t.Errorf("skew %s", d)
+	}
+	if s, _ := g.refresher.Snapshot("bot"); s.Version.ExpiresAt.Sub(g.refresher.Now()) > 12*time.Hour {
+		t.Errorf("expires in %s", s.Version.ExpiresAt.Sub(g.refresher.Now()))
+	}
+}

@@ -312,6 +312,7 @@ func (d *Daemon) change(ctx context.Context, what string, build func(old *plan) 
 			d.log.Info("reloaded: nothing has changed")
 			return "nothing has changed", nil
 		}
+		d.log.Debug("trying a change", "of", what)
 		err = d.swap(ctx, old, next)
 	}
 	if err != nil {

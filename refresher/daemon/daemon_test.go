@@ -284,18 +284,23 @@ func TestAFileThatSomebodyRemovesIsPutBack(t *testing.T) {
 	t.Parallel()
 	g := start(t)
 	before, path := g.content("bot.token"), filepath.Join(g.dir, "bot.token")
-	for name, disturb := range map[string]func() error{
-		"changed": func() error { return os.WriteFile(path, []byte("rubbish"), 0o600) },
-		"removed": func() error { return os.Remove(path) },
-		"opened":  func() error { return os.Chmod(path, 0o644) },
+	// The change comes first: a file that is removed within the watcher's quiet
+	// time of being made has, to it, never been there.
+	for _, c := range []struct {
+		name    string
+		disturb func() error
+	}{
+		{"changed", func() error { return os.WriteFile(path, []byte("rubbish"), 0o600) }},
+		{"removed", func() error { return os.Remove(path) }},
+		{"opened", func() error { return os.Chmod(path, 0o644) }},
 	} {
-		if err := disturb(); err != nil {
+		if err := c.disturb(); err != nil {
 			t.Fatal(err)
 		}
 		g.logged("putting the value back", "bot.token")
 		g.logged("sink written", "bot.token")
 		if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 || g.content("bot.token") != before {
-			t.Errorf("%s: it is not what it was: %v, %v", name, info, err)
+			t.Errorf("%s: it is not what it was: %v, %v", c.name, info, err)
 		}
 	}
 }
@@ -310,11 +315,8 @@ func TestTheEndDoesNotWaitForAChange(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	calls := g.cloud.Calls()["iam/Create"]
 	g.replace("key.json", key.File)
-	for g.cloud.Calls()["iam/Create"] == calls {
-		time.Sleep(5 * time.Millisecond) // the emulator tells of calls only when asked
-	}
+	g.logged("trying a change")
 	begin := time.Now()
 	if err := g.stop(); err != nil {
 		t.Error(err)

@@ -38,6 +38,8 @@ func (d *Daemon) repair(ctx context.Context) error {
 		w.Add(d.opt.ConfigPath, func() { ring(d.reread) })
 	}
 	a := &apology{}
+	reason := d.filter.String(d.broken.Error())
+	a.reason.Store(&reason) // before anybody can ask
 	if err := a.serve(d.builder.inherited, log.Logger); err != nil {
 		return err
 	}

@@ -238,8 +238,12 @@ func (r *Refresher) call(ctx context.Context, f func()) error {
 	ran := make(chan struct{})
 	select {
 	case r.posts <- func() { f(); close(ran) }:
-		<-ran
-		return nil
+		select {
+		case <-ran:
+			return nil
+		case <-r.done: // a loop that ends drops what is posted
+			return ErrEnded
+		}
 	case <-r.done:
 		return ErrEnded
 	case <-ctx.Done():

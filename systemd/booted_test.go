@@ -37,6 +37,7 @@ func booted(t *testing.T) *machine {
 		t.Skip("there is no booted system to try it in: make test-systemd says what it takes")
 	}
 	if _, err := m.try("dpkg-query -W iam-token-refresher && test -e /var/tmp/itr.deb"); err != nil {
+		m.do(ours + " >/var/tmp/before")
 		m.push(os.Getenv("SYSTEMD_PACKAGE"), "/var/tmp/itr.deb")
 		m.push(os.Getenv("SYSTEMD_EMULATOR"), "/usr/local/bin/iam-emulator")
 		m.do("dpkg -i /var/tmp/itr.deb")
@@ -55,6 +56,11 @@ func booted(t *testing.T) *machine {
 	})
 	return m
 }
+
+// ours lists what has the name of the package, sorted. A machine may have such
+// files before the installation: a compiler's cache, say.
+const ours = `{ find / -xdev -name '*iam-token-refresher*' -not -path '/proc/*' -not -path '/var/log/*' -not -path '/var/cache/*' 2>/dev/null
+	getent passwd iam-token-refresher; getent group iam-token-refresher; } | LC_ALL=C sort`
 
 // try runs a shell script in the machine.
 func (m *machine) try(script string) (string, error) {

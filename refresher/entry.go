@@ -167,6 +167,9 @@ func (r *Refresher) publishStatus(e *entry, d Decision, now time.Time) {
 	if old.Health != status.Health {
 		r.logHealth(e, old, status, now)
 	}
+	if r.opt.OnChange != nil {
+		r.opt.OnChange(*status)
+	}
 	e.answer()
 }
 

@@ -60,6 +60,9 @@ type Options struct {
 	// OnMint and OnProbe, where set, are told how long each call took. They
 	// are called from the loop and must not block.
 	OnMint, OnProbe func(time.Duration)
+	// OnChange, where set, is told after a token's status was made anew, which
+	// may say the same as before. It is called from the loop and must not block.
+	OnChange func(Status)
 }
 
 // Refresher runs the decisions for all tokens. One goroutine, that of

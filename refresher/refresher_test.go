@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -519,6 +520,23 @@ func TestAQuietDayIsAQuietLog(t *testing.T) {
 		g.stop()
 		if n := strings.Count(out.String(), "\n"); n > 8 {
 			t.Errorf("%d lines in a quiet day:\n%s", n, out.String())
+		}
+	})
+}
+
+func TestWhoeverFollowsChangesHearsOfEachHealth(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		g := newRig(12 * time.Hour)
+		var heard []Health
+		g.run(t, Options{OnChange: func(s Status) {
+			if n := len(heard); n == 0 || heard[n-1] != s.Health {
+				heard = append(heard, s.Health)
+			}
+		}})
+		g.cloud.set(outage, always(Finding{Verdict: RejectedToken, Reason: "401"}))
+		pass(13 * time.Hour)
+		if want := []Health{Pending, Fresh, Revoked}; !slices.Equal(heard, want) {
+			t.Errorf("heard %v, want %v", heard, want)
 		}
 	})
 }

@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"hash/maphash"
-	"log/slog"
 	"os"
 	"slices"
 	"sync"
@@ -151,11 +150,7 @@ func (d *Daemon) start(p *plan) (end func(), err error) {
 		OnMint: d.times.Mint, OnProbe: d.times.Probe,
 	}
 	if d.manager.listens() {
-		opt.Log = slog.New(&bell{d.log.Handler(), d.rung})
-		opt.OnProbe = func(took time.Duration) {
-			d.times.Probe(took)
-			ring(d.rung)
-		}
+		opt.OnChange = func(refresher.Status) { ring(d.rung) }
 	}
 	end = func() {}
 	if dir := p.cfg.StateDir; dir != "" {

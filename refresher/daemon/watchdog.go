@@ -2,7 +2,6 @@ package daemon
 
 import (
 	"context"
-	"log/slog"
 	"time"
 
 	systemd "github.com/coreos/go-systemd/v22/daemon"
@@ -13,30 +12,6 @@ import (
 // statusPause is the least time between two status lines: what comes together
 // is shown together.
 const statusPause = time.Second
-
-// bell is a log's handler that rings when something is said. Whatever changes
-// how a token is, the refresher has a word for at some level; that is why
-// Enabled, which is asked for each of them, is what rings.
-type bell struct {
-	slog.Handler
-	rung chan<- struct{}
-}
-
-// Enabled implements [slog.Handler].
-func (b *bell) Enabled(ctx context.Context, level slog.Level) bool {
-	ring(b.rung)
-	return b.Handler.Enabled(ctx, level)
-}
-
-// WithAttrs implements [slog.Handler].
-func (b *bell) WithAttrs(attrs []slog.Attr) slog.Handler {
-	return &bell{b.Handler.WithAttrs(attrs), b.rung}
-}
-
-// WithGroup implements [slog.Handler].
-func (b *bell) WithGroup(name string) slog.Handler {
-	return &bell{b.Handler.WithGroup(name), b.rung}
-}
 
 // ring is heard once, however often it rings before somebody listens.
 func ring(bell chan<- struct{}) {
@@ -100,8 +75,4 @@ func (d *Daemon) beat(ctx context.Context, patience time.Duration) {
 }
 
 // line sums up how the tokens are.
-func (d *Daemon) line() string {
-	source := d.source()
-	source.Reads = nil
-	return status.Line(source.Document())
-}
+func (d *Daemon) line() string { return status.Line(d.snapshots(), d.refresher.Now()) }

@@ -103,8 +103,11 @@ func moment(t time.Time) *time.Time {
 }
 
 // valid tells whether readers are given the token's value.
-func (t Token) valid() bool {
-	switch t.State {
+func (t Token) valid() bool { return valid(t.State) }
+
+// valid tells whether readers are given a value in that state.
+func valid(h refresher.Health) bool {
+	switch h {
 	case refresher.Pending, refresher.Revoked, refresher.Expired:
 		return false
 	}

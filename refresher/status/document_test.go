@@ -95,7 +95,7 @@ func TestNothingShownHoldsTheValue(t *testing.T) {
 	for what, text := range map[string]string{
 		"document": document(t, everything()...),
 		"table":    table.String(),
-		"line":     status.Line(doc),
+		"line":     status.Line(everything(), now),
 		"metrics":  get(t, source(everything()...), "/metrics").Body.String(),
 		"health":   get(t, source(everything()...), "/readyz").Body.String(),
 	} {

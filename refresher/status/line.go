@@ -1,7 +1,6 @@
 package status
 
 import (
-	"cmp"
 	"fmt"
 	"slices"
 	"time"
@@ -12,49 +11,53 @@ import (
 // maxLine keeps the line on one screen in "systemctl status".
 const maxLine = 200
 
-// Line sums a document up in one line, as systemd shows it: how all are, or
-// what the worst of them is missing.
-func Line(doc Document) string {
-	if len(doc.Tokens) == 0 {
+// Line sums snapshots up in one line, as systemd shows it: how all are at now,
+// or what the worst of them is missing.
+func Line(tokens []refresher.Status, now time.Time) string {
+	if len(tokens) == 0 {
 		return "no tokens configured"
 	}
-	worst := slices.MinFunc(doc.Tokens, func(a, b Token) int { return cmp.Compare(rank(a), rank(b)) })
-	if rank(worst) < fine {
-		line := oneLine(worst.Name + ": " + worst.plight(doc.At))
-		more := 0
-		for _, t := range doc.Tokens {
-			if rank(t) < fine {
-				more++
-			}
+	worst, least, inTrouble := 0, fine, 0
+	for i := range tokens {
+		rank := rank(&tokens[i], now)
+		if rank < fine {
+			inTrouble++
 		}
-		tail := ""
-		if more > 1 {
-			tail = fmt.Sprintf(" (and %d more in trouble)", more-1)
+		if rank < least {
+			worst, least = i, rank
 		}
-		return cut(line, maxLine-len(tail)) + tail
 	}
-	return countStates(doc.Tokens) + nextRefresh(doc)
+	if inTrouble == 0 {
+		return countStates(tokens, now) + nextRefresh(tokens, now)
+	}
+	line := oneLine(tokens[worst].Token + ": " + Describe(tokens[worst], now).plight(now))
+	tail := ""
+	if inTrouble > 1 {
+		tail = fmt.Sprintf(" (and %d more in trouble)", inTrouble-1)
+	}
+	return cut(line, maxLine-len(tail)) + tail
 }
 
 // fine and above are tokens in good order.
 const fine = 7
 
 // rank orders tokens by how much they need a person, most first.
-func rank(t Token) int {
+func rank(s *refresher.Status, now time.Time) int {
+	state := s.HealthAt(now)
 	switch {
-	case !t.valid() && t.Required:
+	case !valid(state) && s.Required:
 		return 0
-	case !t.valid():
+	case !valid(state):
 		return 1
-	case t.State == refresher.NoAccess:
+	case state == refresher.NoAccess:
 		return 2
-	case t.Failures > 0:
+	case s.Failures > 0:
 		return 3
-	case t.State == refresher.Unverified || t.DoubtSince != nil:
+	case state == refresher.Unverified || !s.DoubtSince.IsZero():
 		return 4
-	case t.held() < len(t.Sinks):
+	case slices.ContainsFunc(s.Sinks, func(s refresher.SinkStatus) bool { return !s.Current }):
 		return 5
-	case t.StoreFailure != "":
+	case s.StoreFailure != "":
 		return 6
 	}
 	return fine
@@ -97,15 +100,14 @@ func (t Token) plight(now time.Time) string {
 }
 
 // countStates writes "2 tokens fresh, 1 unchecked".
-func countStates(tokens []Token) string {
+func countStates(tokens []refresher.Status, now time.Time) string {
+	counts := map[refresher.Health]int{}
+	for i := range tokens {
+		counts[tokens[i].HealthAt(now)]++
+	}
 	line := ""
 	for _, h := range refresher.Healths {
-		n := 0
-		for _, t := range tokens {
-			if t.State == h {
-				n++
-			}
-		}
+		n := counts[h]
 		switch {
 		case n == 0:
 		case line != "":
@@ -119,18 +121,18 @@ func countStates(tokens []Token) string {
 	return line
 }
 
-func nextRefresh(doc Document) string {
-	var next *time.Time
-	for _, t := range doc.Tokens {
-		if t.NextRefresh != nil && (next == nil || t.NextRefresh.Before(*next)) {
-			next = t.NextRefresh
+func nextRefresh(tokens []refresher.Status, now time.Time) string {
+	var next time.Time
+	for i := range tokens {
+		if t := tokens[i].NextRefresh; !t.IsZero() && (next.IsZero() || t.Before(next)) {
+			next = t
 		}
 	}
 	switch {
-	case next == nil:
+	case next.IsZero():
 		return ""
-	case !next.After(doc.At):
+	case !next.After(now):
 		return ", refreshing now"
 	}
-	return ", next refresh in " + about(next.Sub(doc.At))
+	return ", next refresh in " + about(next.Sub(now))
 }

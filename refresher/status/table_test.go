@@ -84,7 +84,7 @@ func TestLineSaysHowAllAreOrWhatTheWorstIsMissing(t *testing.T) {
 		"bot: state not saved: no space left on device":                                                                                 {token("bot", storeFails)},
 		"b: revoked: Tracker: 401: the token is expired or revoked (and 1 more in trouble)":                                             {token("a", pending, optional), token("b", revoked)},
 	} {
-		if got := status.Line(source(snapshots...).Document()); got != want {
+		if got := status.Line(snapshots, now); got != want {
 			t.Errorf("got  %s\nwant %s", got, want)
 		}
 	}
@@ -92,7 +92,7 @@ func TestLineSaysHowAllAreOrWhatTheWorstIsMissing(t *testing.T) {
 
 func TestLineIsShort(t *testing.T) {
 	t.Parallel()
-	got := status.Line(source(token("bot", pending, func(s *refresher.Status) { s.LastFailure = strings.Repeat("это не работает ", 50) }), token("a", revoked)).Document())
+	got := status.Line([]refresher.Status{token("bot", pending, func(s *refresher.Status) { s.LastFailure = strings.Repeat("это не работает ", 50) }), token("a", revoked)}, now)
 	if n := utf8.RuneCountInString(got); n > 200 || !strings.HasSuffix(got, "… (and 1 more in trouble)") {
 		t.Errorf("%d characters: %s", n, got)
 	}

@@ -9,6 +9,9 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"runtime"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"iam-token-refresher/refresher"
@@ -60,7 +63,7 @@ type builder struct {
 // build makes the plan of cfg. Mistakes are *config.Unfit; all are found.
 func (b *builder) build(cfg *config.Config, old *plan) (*plan, error) {
 	p := &planner{
-		builder: b, old: old, accounts: sink.NewAccounts(),
+		builder: b, old: old, accounts: sink.NewAccounts(), digests: map[string]string{},
 		plan: &plan{
 			cfg: cfg, parts: map[partKey]any{},
 			sockets: map[string]*listener[*sink.Server]{}, metadata: map[string]*listener[*sink.MetadataServer]{},
@@ -99,8 +102,10 @@ type planner struct {
 	old      *plan
 	accounts *sink.Accounts
 	errs     []error
-	digests  map[string]string
-	buffer   []byte // of digestFile
+
+	mu      sync.Mutex // for the plan's parts and for digests
+	digests map[string]string
+	buffers sync.Pool // of digestFile
 
 	cloud   *iam.Cloud
 	web     *web
@@ -109,27 +114,52 @@ type planner struct {
 }
 
 // part returns the part of that description: of this plan, of the old one, or
-// made now.
+// made now. It may be called concurrently; of two made at once one is kept.
 func part[T any](p *planner, description string, make func() (T, error)) (T, error) {
 	key := partKey(sha256.Sum256([]byte(description)))
-	if x, ok := p.plan.parts[key]; ok {
+	if x, ok := p.known(key); ok {
 		return x.(T), nil
-	}
-	if p.old != nil {
-		if x, ok := p.old.parts[key]; ok {
-			p.plan.parts[key] = x
-			return x.(T), nil
-		}
 	}
 	x, err := make()
 	if err != nil {
 		return x, err
 	}
+	return p.keep(key, x).(T), nil
+}
+
+// known is the part of this plan, or of the old one.
+func (p *planner) known(key partKey) (any, bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if x, ok := p.plan.parts[key]; ok {
+		return x, true
+	}
+	if p.old == nil {
+		return nil, false
+	}
+	x, ok := p.old.parts[key]
+	if ok {
+		p.plan.parts[key] = x
+	}
+	return x, ok
+}
+
+// keep makes x the part, unless there is one by now.
+func (p *planner) keep(key partKey, x any) any {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	c, closes := x.(io.Closer)
+	if first, ok := p.plan.parts[key]; ok {
+		if closes {
+			_ = c.Close()
+		}
+		return first
+	}
 	p.plan.parts[key] = x
-	if c, ok := any(x).(io.Closer); ok {
+	if closes {
 		p.plan.made = append(p.plan.made, c)
 	}
-	return x, nil
+	return x
 }
 
 // describe writes options as a key.
@@ -141,17 +171,19 @@ func describe(options any) string {
 	return string(b)
 }
 
-// digest describes the content of files, so that another content is another part.
+// digest describes the content of files, so that another content is another
+// part. It may be called concurrently.
 func (p *planner) digest(paths []string) string {
 	var all string
 	for _, path := range paths {
+		p.mu.Lock()
 		d, ok := p.digests[path]
+		p.mu.Unlock()
 		if !ok {
 			d = p.digestFile(path)
-			if p.digests == nil {
-				p.digests = map[string]string{}
-			}
+			p.mu.Lock()
 			p.digests[path] = d
+			p.mu.Unlock()
 		}
 		all += " " + path + "=" + d
 	}
@@ -165,11 +197,13 @@ func (p *planner) digestFile(path string) string {
 	}
 	defer f.Close()
 	h := sha256.New()
-	if p.buffer == nil {
-		p.buffer = make([]byte, 4<<10)
+	buffer, ok := p.buffers.Get().(*[4 << 10]byte)
+	if !ok {
+		buffer = new([4 << 10]byte)
 	}
-	defer clear(p.buffer) // keys pass through it
-	if _, err := io.CopyBuffer(h, io.LimitReader(f, 1<<20), p.buffer); err != nil {
+	defer p.buffers.Put(buffer)
+	defer clear(buffer[:]) // keys pass through it
+	if _, err := io.CopyBuffer(h, io.LimitReader(f, 1<<20), buffer[:]); err != nil {
 		return err.Error()
 	}
 	return fmt.Sprintf("%x", h.Sum(nil))
@@ -191,8 +225,9 @@ func (p *planner) run() {
 		return
 	}
 	p.joinSockets()
+	sources := p.sources()
 	for i := range p.plan.cfg.Tokens {
-		p.token(&p.plan.cfg.Tokens[i])
+		p.token(&p.plan.cfg.Tokens[i], sources[i])
 	}
 	p.idleSockets()
 }
@@ -226,12 +261,12 @@ func (p *planner) outside() bool {
 	return true
 }
 
-func (p *planner) token(t *config.Token) {
-	source, err := p.source(t)
-	if err != nil {
-		p.fail(t.Source.Options, err)
+func (p *planner) token(t *config.Token, source made) {
+	if source.err != nil {
+		p.fail(t.Source.Options, source.err)
 	}
-	spec := refresher.Spec{Token: t.Name, Required: t.Required, Source: source}
+	spec := refresher.Spec{Token: t.Name, Required: t.Required, Source: source.Source}
+	var err error
 	if t.Probe != nil && !t.Probe.None {
 		if spec.Probe, err = p.probe(t.Probe); err != nil {
 			p.fail(t.Probe.Options, err)
@@ -249,7 +284,7 @@ func (p *planner) token(t *config.Token) {
 	if len(p.errs) > 0 {
 		return
 	}
-	spec.Policy = p.policy(t, source.Identity())
+	spec.Policy = p.policy(t, source.Source.Identity())
 	p.plan.specs = append(p.plan.specs, spec)
 }
 
@@ -272,6 +307,35 @@ func (p *planner) policy(t *config.Token, identity string) refresher.Policy {
 func (p *planner) schedule(of string, s config.Schedule) func(time.Time) time.Time {
 	phase := float64(maphash.String(p.seed, of)>>11) / (1 << 53)
 	return s.Start(phase, time.Unix(0, 0))
+}
+
+// made is a token's source, or why there is none.
+type made struct {
+	refresher.Source
+	err error
+}
+
+// sources makes those of all tokens, on all cores: that means a thousand keys
+// read and checked.
+func (p *planner) sources() []made {
+	tokens := p.plan.cfg.Tokens
+	sources := make([]made, len(tokens))
+	sideBySide(len(tokens), func(i int) { sources[i].Source, sources[i].err = p.source(&tokens[i]) })
+	return sources
+}
+
+// sideBySide does n things on all cores.
+func sideBySide(n int, do func(i int)) {
+	var next atomic.Int64
+	var workers sync.WaitGroup
+	for range min(runtime.GOMAXPROCS(0), n) {
+		workers.Go(func() {
+			for i := int(next.Add(1)) - 1; i < n; i = int(next.Add(1)) - 1 {
+				do(i)
+			}
+		})
+	}
+	workers.Wait()
 }
 
 func (p *planner) source(t *config.Token) (refresher.Source, error) {

@@ -62,10 +62,9 @@ func (ws *watches) tell(c what) {
 
 // follow watches what p is made of and what it writes, and nothing else.
 func (ws *watches) follow(p *plan) {
-	old := ws.removes
-	ws.removes = nil
+	var adds []func() (remove func())
 	add := func(path string, fn func(), flags ...watch.Flag) {
-		ws.removes = append(ws.removes, ws.watcher.Add(path, fn, flags...))
+		adds = append(adds, func() func() { return ws.watcher.Add(path, fn, flags...) })
 	}
 	made := map[string]bool{}
 	for i := range p.cfg.Tokens {
@@ -100,6 +99,9 @@ func (ws *watches) follow(p *plan) {
 	for path := range made {
 		add(path, tellKeys)
 	}
+	old := ws.removes
+	ws.removes = make([]func(), len(adds))
+	sideBySide(len(adds), func(i int) { ws.removes[i] = adds[i]() })
 	for _, remove := range old {
 		remove()
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -41,9 +42,18 @@ type Spec struct {
 // fingerprint says whose value a saved one is, and what its verdict was about.
 func (s Spec) fingerprint() string {
 	if s.Probe == nil {
-		return s.Source.Identity() + " | unproven"
+		return s.Source.Identity() + fingerprintMark + "unproven"
 	}
-	return s.Source.Identity() + " | " + s.Probe.Target()
+	return s.Source.Identity() + fingerprintMark + s.Probe.Target()
+}
+
+// fingerprintMark stands between the parts of a fingerprint.
+const fingerprintMark = " | "
+
+// IdentityOf is the source's identity in a fingerprint that a [Store] was given.
+func IdentityOf(fingerprint string) string {
+	identity, _, _ := strings.Cut(fingerprint, fingerprintMark)
+	return identity
 }
 
 // Options are what a [Refresher] works with.

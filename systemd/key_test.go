@@ -39,8 +39,13 @@ func TestTheKeyComesFromACredential(t *testing.T) {
 			}
 			m.do(`sed -Ei 's/("id": *"....)/\1zz/' /etc/iam-token-refresher/bot.json; systemctl restart ` + unit)
 			if m.do(readSocket+" -f") != value {
+				t.Error("a key that the cloud does not know gives another value")
+			}
+			m.do("echo garbage >/etc/iam-token-refresher/bot.json; systemctl restart " + unit)
+			if m.do(readSocket+" -f") != value {
 				t.Error("a broken key gives another value")
 			}
+			m.await("systemctl show " + unit + " --value -p StatusText | grep -q 'key file .*bot.json'")
 		})
 	}
 }

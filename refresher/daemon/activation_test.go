@@ -14,6 +14,7 @@ import (
 	"sync"
 	"testing"
 
+	"iam-token-refresher/refresher"
 	"iam-token-refresher/refresher/config"
 	"iam-token-refresher/refresher/emulator"
 )
@@ -186,6 +187,70 @@ func TestABrokenConfigurationIsToldToReadersAndPutRight(t *testing.T) {
 	<-d.refresher.Ready()
 	if status, body := a.get(bot); status != 200 {
 		t.Errorf("put right: status %d: %s", status, body)
+	}
+}
+
+func TestABrokenKeyLeavesWhatWasSavedServed(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name   string
+		breaks func(key string) string
+		saved  bool // there is a state of before
+		want   string
+	}{
+		{"no JSON", func(string) string { return "garbage" }, true, "200"},
+		{"no PEM, of the same account", func(key string) string { return strings.Replace(key, "BEGIN", "BEGUN", 1) }, true, "200"},
+		{"no PEM, of another account", func(key string) string {
+			return strings.NewReplacer("BEGIN", "BEGUN", `"service_account_id": "`, `"service_account_id": "x`).Replace(key)
+		}, true, "503"},
+		{"nothing saved", func(string) string { return "garbage" }, false, "503"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			a := activate(t)
+			keyFile := filepath.Join(filepath.Dir(a.config), "key.json")
+			key, err := os.ReadFile(keyFile)
+			check(t, err)
+			value := ""
+			if c.saved {
+				d, stop := a.run()
+				<-d.restored
+				<-d.refresher.Ready()
+				_, value = a.get(bot)
+				stop()
+			}
+			broken := c.breaks(string(key))
+			if broken == string(key) {
+				t.Fatal("the key is not broken")
+			}
+			check(t, os.WriteFile(keyFile, []byte(broken), 0o600))
+			d, _ := a.run()
+			status, body := a.get(bot)
+			if fmt.Sprint(status) != c.want || status == 200 && body != value {
+				t.Fatalf("status %d: %s", status, body)
+			}
+			if status != 200 {
+				want(t, "the answer", body, "key.json")
+				return
+			}
+			<-d.restored
+			st, err := d.refresher.Await(t.Context(), "bot", func(s refresher.Status) bool { return s.Failures > 0 })
+			check(t, err)
+			want(t, "the status", st.LastFailure, "key.json")
+			check(t, os.WriteFile(keyFile, key, 0o600))
+			_, err = d.refresher.Await(t.Context(), "bot", func(s refresher.Status) bool { return s.Version.N == 2 })
+			check(t, err)
+		})
+	}
+}
+
+// want fails the test if a part is not there.
+func want(t *testing.T, what, got string, parts ...string) {
+	t.Helper()
+	for _, part := range parts {
+		if !strings.Contains(got, part) {
+			t.Errorf("%s: there is no %q in %q", what, part, got)
+		}
 	}
 }
 

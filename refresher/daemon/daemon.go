@@ -209,6 +209,9 @@ func (d *Daemon) Run(ctx context.Context) error {
 		running.Go(func() {
 			_ = d.refresher.Alive(ctx) // its loop turns once all is taken up
 			close(d.restored)
+			for _, token := range p.unsound {
+				d.refreshSoon(token) // which says at once why it cannot be
+			}
 		})
 		running.Go(func() { d.retryChanges(ctx) })
 		running.Go(func() { d.announce(ctx) })

@@ -15,6 +15,12 @@ type sourceOptions interface {
 	New(*iam.Cloud) (refresher.Source, error)
 }
 
+// substitutable are sourceOptions that have a source for the time in which the
+// real one cannot be made.
+type substitutable interface {
+	Substitute(c *iam.Cloud, identity string, cause error) refresher.Source
+}
+
 // probeOptions are the options of one kind of probe.
 type probeOptions interface {
 	config.Options

@@ -19,6 +19,7 @@ import (
 	"iam-token-refresher/refresher/iam"
 	"iam-token-refresher/refresher/probe"
 	"iam-token-refresher/refresher/redact"
+	"iam-token-refresher/refresher/store"
 	"iam-token-refresher/sink"
 )
 
@@ -39,6 +40,8 @@ type plan struct {
 
 	parts map[partKey]any
 	made  []io.Closer // parts that were not taken over and must be closed
+	// unsound are the tokens whose source is a substitute.
+	unsound []string
 }
 
 // listener is a server with its tokens.
@@ -347,13 +350,36 @@ func (p *planner) source(t *config.Token) (refresher.Source, error) {
 	return part(p, key, func() (refresher.Source, error) {
 		source, err := options.New(p.cloud)
 		if err != nil {
-			return nil, err
+			if source = p.substitute(t, options, err); source == nil {
+				return nil, err
+			}
 		}
 		if t.Source.Impersonate != "" {
 			source = iam.Impersonate(p.cloud, source, t.Source.Impersonate)
 		}
 		return &remembering{Source: source, filter: p.filter}, nil
 	})
+}
+
+// substitute is a source for a token whose own cannot be made at the start,
+// when readers wait on inherited sockets and there is a state to serve them. Nil
+// otherwise: a person looks on, or the old source stays.
+func (p *planner) substitute(t *config.Token, options sourceOptions, cause error) refresher.Source {
+	o, ok := options.(substitutable)
+	if !ok || len(p.inherited) == 0 || p.old != nil || p.plan.cfg.StateDir == "" {
+		return nil
+	}
+	identity := refresher.IdentityOf(store.Fingerprint(p.plan.cfg.StateDir, t.Name))
+	if t.Source.Impersonate != "" {
+		identity = iam.ImpersonatedBy(identity)
+	}
+	s := o.Substitute(p.cloud, identity, cause)
+	if s != nil {
+		p.mu.Lock()
+		p.plan.unsound = append(p.plan.unsound, t.Name)
+		p.mu.Unlock()
+	}
+	return s
 }
 
 func (p *planner) probe(c *config.Probe) (refresher.Probe, error) {

@@ -3,6 +3,7 @@ package iam
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	iampb "github.com/yandex-cloud/go-genproto/yandex/cloud/iam/v1"
@@ -27,7 +28,15 @@ type impersonation struct {
 }
 
 func (s *impersonation) Identity() string {
-	return s.base.Identity() + ", impersonating " + s.account + " at " + s.cloud.endpoints.IAM
+	return s.base.Identity() + impersonating + s.account + " at " + s.cloud.endpoints.IAM
+}
+
+const impersonating = ", impersonating "
+
+// ImpersonatedBy is the base's identity in that of an impersonation.
+func ImpersonatedBy(identity string) string {
+	base, _, _ := strings.Cut(identity, impersonating)
+	return base
 }
 
 func (s *impersonation) Mint(ctx context.Context) (refresher.Minted, error) {

@@ -2,7 +2,9 @@ package iam
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
+	"strings"
 
 	"google.golang.org/grpc/codes"
 
@@ -44,8 +46,40 @@ func (o KeyOptions) New(c *Cloud) (refresher.Source, error) {
 	c.warnIfExposed(kind, o.File, info)
 	return &keySource{
 		cloud: c, key: key,
-		identity: "service_account_key of " + key.account + " at " + c.endpoints.IAM,
+		identity: c.keyIdentity(key.account),
 	}, nil
+}
+
+const keyIdentity = "service_account_key of "
+
+func (c *Cloud) keyIdentity(account string) string {
+	return keyIdentity + account + " at " + c.endpoints.IAM
+}
+
+// Substitute is for a key that New refuses because of cause: a source of the
+// identity of an earlier key, which mints nothing, so that what was saved is
+// served until the key is put right. It is nil where identity is not that of a
+// key, or the file still names another account.
+func (o KeyOptions) Substitute(c *Cloud, identity string, cause error) refresher.Source {
+	content, _, _ := readFile("key file", o.File)
+	var file keyFile
+	_ = json.Unmarshal(content, &file)
+	if !strings.HasPrefix(identity, keyIdentity) || file.ServiceAccountID != "" && identity != c.keyIdentity(file.ServiceAccountID) {
+		return nil
+	}
+	return &unusableKey{identity, cause}
+}
+
+// unusableKey mints nothing.
+type unusableKey struct {
+	identity string
+	cause    error
+}
+
+func (s *unusableKey) Identity() string { return s.identity }
+
+func (s *unusableKey) Mint(context.Context) (refresher.Minted, error) {
+	return refresher.Minted{}, &refresher.Failure{Err: s.cause, Permanent: true}
 }
 
 // invalidFile makes err a mistake in the option file.

@@ -138,6 +138,24 @@ func (s *Store) Load(token, fingerprint string) (v refresher.Version, f refreshe
 	return v, f, true, nil
 }
 
+// Fingerprint returns under which fingerprint token was saved last in dir, which
+// need not be open; empty when there is nothing that can be used.
+func Fingerprint(dir, token string) string {
+	name, err := fileName(token)
+	if err != nil {
+		return ""
+	}
+	data, err := readPrivate(filepath.Join(dir, name))
+	if err != nil {
+		return ""
+	}
+	r, err := decode(data, token)
+	if err != nil {
+		return ""
+	}
+	return r.Fingerprint
+}
+
 // Save makes v durable before it returns. A lower number than the one that was
 // saved or loaded before in the same lineage is ignored: it comes late, from a
 // write that hung. ctx is not looked at any more once the write has begun, and a

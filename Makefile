@@ -102,8 +102,9 @@ ifeq ($(strip $(SYSTEMD_RUN)),)
 test-systemd: ## the package in a booted systemd; see the variables beside it
 	@echo "skipped: say in SYSTEMD_RUN, SYSTEMD_COPY and SYSTEMD_REBOOT how to reach a booted throw-away Debian"
 else
-test-systemd: deb
+test-systemd: deb rpm
 	SYSTEMD_RUN='$(SYSTEMD_RUN)' SYSTEMD_COPY='$(SYSTEMD_COPY)' SYSTEMD_REBOOT='$(SYSTEMD_REBOOT)' \
-		SYSTEMD_PACKAGE="$$(ls -t $(CURDIR)/dist/*.deb | head -1)" SYSTEMD_EMULATOR=$(CURDIR)/bin/iam-emulator \
+		SYSTEMD_PACKAGE="$$(ls -t $(CURDIR)/dist/*.deb | head -1)" SYSTEMD_RPM="$$(ls -t $(CURDIR)/dist/*.rpm | head -1)" \
+		SYSTEMD_EMULATOR=$(CURDIR)/bin/iam-emulator \
 		CGO_ENABLED=0 $(GO) test -count=1 -timeout 10m -v ./systemd
 endif

@@ -25,9 +25,8 @@ type machine struct {
 	run, copy, reboot []string
 }
 
-// booted returns the machine with the package installed, the cloud up and the
-// service as after the installation. Without a machine the test is skipped.
-func booted(t *testing.T) *machine {
+// bare returns the machine as it is. Without one the test is skipped.
+func bare(t *testing.T) *machine {
 	t.Helper()
 	m := &machine{
 		T: t, run: strings.Fields(os.Getenv("SYSTEMD_RUN")), copy: strings.Fields(os.Getenv("SYSTEMD_COPY")),
@@ -36,10 +35,23 @@ func booted(t *testing.T) *machine {
 	if len(m.run) == 0 || len(m.copy) == 0 {
 		t.Skip("there is no booted system to try it in: make test-systemd says what it takes")
 	}
+	t.Cleanup(func() {
+		if t.Failed() {
+			out, _ := m.try("systemctl --no-pager status " + unit + " iam-token-refresher.socket; journalctl -b --no-pager -n 60 -o short-precise")
+			t.Log(out)
+		}
+	})
+	return m
+}
+
+// booted returns the machine with the package installed, the cloud up and the
+// service as after the installation.
+func booted(t *testing.T) *machine {
+	t.Helper()
+	m := bare(t)
 	if _, err := m.try("dpkg-query -W iam-token-refresher && test -e /var/tmp/itr.deb"); err != nil {
 		m.do(ours + " >/var/tmp/before")
 		m.push(os.Getenv("SYSTEMD_PACKAGE"), "/var/tmp/itr.deb")
-		m.push(os.Getenv("SYSTEMD_EMULATOR"), "/usr/local/bin/iam-emulator")
 		m.do("dpkg -i /var/tmp/itr.deb")
 	}
 	m.do(`systemctl unmask -q iam-token-refresher.socket
@@ -48,12 +60,6 @@ func booted(t *testing.T) *machine {
 		rm -rf /etc/iam-token-refresher/*.cred /etc/systemd/system/iam-token-refresher.* /etc/systemd/system/consumer* /var/lib/iam-token-refresher/* /run/iam-token-refresher/* /run/iam-token-refresher-state/*
 		systemctl daemon-reload`)
 	m.cloud()
-	t.Cleanup(func() {
-		if t.Failed() {
-			out, _ := m.try("systemctl --no-pager status " + unit + " iam-token-refresher.socket; journalctl -b --no-pager -n 60 -o short-precise")
-			t.Log(out)
-		}
-	})
 	return m
 }
 
@@ -138,6 +144,7 @@ func (m *machine) number(name string) int {
 func (m *machine) cloud() {
 	m.Helper()
 	if _, err := m.try("systemctl is-active -q emulator"); err != nil {
+		m.push(os.Getenv("SYSTEMD_EMULATOR"), "/usr/local/bin/iam-emulator")
 		m.do("rm -rf /var/tmp/cloud; systemctl reset-failed emulator 2>/dev/null; systemd-run -q --unit=emulator iam-emulator --dir /var/tmp/cloud")
 		m.await("test -e /var/tmp/cloud/endpoints.json")
 	}

@@ -73,12 +73,18 @@ func TestAGroupReadsTheFileAndNobodyElse(t *testing.T) {
 
 func TestCheckSaysWhatTheSandboxExcludes(t *testing.T) {
 	m := booted(t)
-	m.write(configPath, m.usual("bot.token}", "bot.token, owner: daemon}"))
-	out, err := m.try("systemd-run -q --pipe --wait --collect -p User=iam-token-refresher -p ProtectSystem=strict -p ProtectHome=yes -p ReadWritePaths=/run/iam-token-refresher iam-token-refresher check")
-	if err == nil {
-		t.Errorf("check finds nothing: %s", out)
+	const sandboxed = "systemd-run -q --pipe --wait --collect -p User=iam-token-refresher -p ProtectSystem=strict -p ProtectHome=yes -p ReadWritePaths=/run/iam-token-refresher iam-token-refresher check"
+	for _, c := range []struct{ from, to, says string }{
+		{"bot.token}", "bot.token, owner: daemon}", "only root may give"},
+		{"{service_account_key: {file: /etc/iam-token-refresher/bot.json}}", `{command: {argv: [sh, -c, "mkdir ~/.config"]}}`, "cannot write to its home"},
+	} {
+		m.write(configPath, m.usual(c.from, c.to))
+		out, err := m.try(sandboxed)
+		if err == nil {
+			t.Errorf("check finds nothing: %s", out)
+		}
+		want(t, "check", out, c.says)
 	}
-	want(t, "check", out, "only root may give")
 }
 
 func TestTheConsumerGetsEachVersionOnce(t *testing.T) {

@@ -156,6 +156,26 @@ func TestAHangingCloudDoesNotTripTheWatchdog(t *testing.T) {
 	m.do(readSocket)
 }
 
+func TestAHangingDiskDoesNotTripTheWatchdog(t *testing.T) {
+	m := booted(t)
+	if _, err := m.try("command -v strace"); err != nil {
+		t.Skip("there is no strace in the booted system to make the disk hang with")
+	}
+	m.quickWatchdog()
+	m.start()
+	// Whatever makes something durable hangs for longer than the test.
+	m.do("systemd-run -q --collect --unit=hang strace -f -qq -o /dev/null -e trace=fsync -e inject=fsync:delay_enter=100000000 -p " + m.property("MainPID"))
+	m.await("grep -q 'TracerPid:[[:space:]]*[1-9]' /proc/" + m.property("MainPID") + "/status")
+	if out, err := m.try("iam-token-refresher refresh bot --timeout 6s"); err == nil {
+		t.Errorf("the disk does not hang: %s", out)
+	}
+	if n := m.number("NRestarts"); n != 0 || m.property("ActiveState") != "active" {
+		t.Errorf("%d restarts, %s", n, m.property("ActiveState"))
+	}
+	m.do(readSocket)
+	m.do("systemctl kill -s KILL hang; systemctl restart " + unit)
+}
+
 func TestAReloadThatIsRefusedFailsAndChangesNothing(t *testing.T) {
 	m := booted(t)
 	m.start()

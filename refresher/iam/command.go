@@ -6,9 +6,12 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"os"
 	"strconv"
 	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"iam-token-refresher/refresher"
 )
@@ -124,8 +127,24 @@ func commandTrouble(result result, err error) trouble {
 	var failed *runError
 	if errors.As(err, &failed) {
 		t.remedy = failed.remedy
+		if home := homeless(); failed.exited && home != "" {
+			t.remedy += "; " + home
+		}
 	}
 	return t
+}
+
+// homeless says why a tool that keeps something in its home cannot, as in the
+// sandbox of a service; empty when it can.
+func homeless() string {
+	home, err := os.UserHomeDir()
+	switch {
+	case err != nil:
+		return "HOME is not set, should it need a home"
+	case unix.Access(home, unix.W_OK) != nil:
+		return "it cannot write to its home " + home + ", should it need one: the service's sandbox may forbid it (ProtectHome=, ReadWritePaths=)"
+	}
+	return ""
 }
 
 func lastLine(text []byte) string {

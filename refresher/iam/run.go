@@ -23,7 +23,10 @@ const (
 type result struct{ stdout, stderr []byte }
 
 // runError is why a command gave nothing. It does not quote the command.
-type runError struct{ problem, remedy string }
+type runError struct {
+	problem, remedy string
+	exited          bool // it ran, and failed by itself
+}
 
 func (e *runError) Error() string { return e.problem }
 
@@ -66,9 +69,9 @@ func run(ctx context.Context, argv []string, timeout time.Duration) (result, err
 	if cause := context.Cause(ctx); cause != nil && err != nil {
 		switch {
 		case errors.Is(cause, errTimeout):
-			return output, &runError{fmt.Sprintf("it did not end within %s and was killed", timeout.Round(time.Millisecond)), "run it by hand as the same user: it may wait for a login"}
+			return output, &runError{problem: fmt.Sprintf("it did not end within %s and was killed", timeout.Round(time.Millisecond)), remedy: "run it by hand as the same user: it may wait for a login"}
 		case errors.Is(cause, errTooLarge):
-			return output, &runError{fmt.Sprintf("it printed more than %d bytes and was killed", maxStdout), "it must print a token and nothing else"}
+			return output, &runError{problem: fmt.Sprintf("it printed more than %d bytes and was killed", maxStdout), remedy: "it must print a token and nothing else"}
 		}
 		return output, &runError{problem: "it was killed"}
 	}
@@ -84,13 +87,13 @@ func explainExit(err error) error {
 		if status, ok := exit.Sys().(syscall.WaitStatus); ok && status.Signaled() {
 			return &runError{problem: fmt.Sprintf("it was ended by signal %d (%s)", int(status.Signal()), status.Signal())}
 		}
-		return &runError{fmt.Sprintf("it failed with exit code %d", exit.ExitCode()), "run it by hand as the same user"}
+		return &runError{problem: fmt.Sprintf("it failed with exit code %d", exit.ExitCode()), remedy: "run it by hand as the same user", exited: true}
 	case errors.Is(err, exec.ErrNotFound), errors.Is(err, fs.ErrNotExist):
-		return &runError{"there is no such program", "give its full path in argv, or install it; PATH is the daemon's"}
+		return &runError{problem: "there is no such program", remedy: "give its full path in argv, or install it; PATH is the daemon's"}
 	case errors.Is(err, fs.ErrPermission):
-		return &runError{"it must not be executed by this user", "check its mode and that of its directories"}
+		return &runError{problem: "it must not be executed by this user", remedy: "check its mode and that of its directories"}
 	case errors.Is(err, exec.ErrDot):
-		return &runError{"it was found in the current directory only", "give its full path in argv"}
+		return &runError{problem: "it was found in the current directory only", remedy: "give its full path in argv"}
 	}
 	var errno syscall.Errno
 	if errors.As(err, &errno) {

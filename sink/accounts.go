@@ -1,6 +1,7 @@
 package sink
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -13,6 +14,7 @@ import (
 	"time"
 
 	"iam-token-refresher/refresher"
+	"iam-token-refresher/refresher/process"
 )
 
 // errNoAccount is what a lookup says of a name that it does not know.
@@ -29,20 +31,21 @@ type Accounts struct {
 }
 
 // NewAccounts looks names up in the system's local files, then by the command
-// getent, which knows what else the system is set up to ask.
-func NewAccounts() *Accounts {
+// getent, which knows what else the system is set up to ask. processes, which
+// may be nil, starts it.
+func NewAccounts(processes *process.Owner) *Accounts {
 	return newAccounts(
 		func(name string) (int, error) {
 			u, err := user.Lookup(name)
 			if err != nil {
-				return getent("passwd", name)
+				return getent(processes, "passwd", name)
 			}
 			return strconv.Atoi(u.Uid)
 		},
 		func(name string) (int, error) {
 			g, err := user.LookupGroup(name)
 			if err != nil {
-				return getent("group", name)
+				return getent(processes, "group", name)
 			}
 			return strconv.Atoi(g.Gid)
 		})
@@ -92,7 +95,7 @@ func (a *Accounts) resolve(field, kind, name string, lookup func(string) (int, e
 
 // getent asks the C library's databases, which a static program cannot. Its
 // exit status is 2 for a name that it does not find.
-func getent(database, name string) (int, error) {
+func getent(processes *process.Owner, database, name string) (int, error) {
 	path, err := exec.LookPath("getent")
 	if err != nil || strings.HasPrefix(name, "-") {
 		return 0, errNoAccount
@@ -102,7 +105,9 @@ func getent(database, name string) (int, error) {
 	cmd := exec.CommandContext(ctx, path, database, name)
 	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "LC_ALL=C"}
 	cmd.WaitDelay = time.Second
-	out, err := cmd.Output()
+	var out bytes.Buffer
+	cmd.Stdout = &out
+	err = processes.Run(cmd, process.Phases{})
 	if err != nil {
 		var exit *exec.ExitError
 		if errors.As(err, &exit) && exit.ExitCode() == 2 {
@@ -110,11 +115,11 @@ func getent(database, name string) (int, error) {
 		}
 		return 0, fmt.Errorf("getent %s: %w", database, err)
 	}
-	line, _, _ := strings.Cut(string(out), "\n")
+	line, _, _ := strings.Cut(out.String(), "\n")
 	if fields := strings.Split(line, ":"); len(fields) > 2 {
 		if id, err := strconv.ParseUint(fields[2], 10, 32); err == nil {
 			return int(id), nil
 		}
 	}
-	return 0, fmt.Errorf("getent %s: unexpected answer of %d bytes", database, len(out))
+	return 0, fmt.Errorf("getent %s: unexpected answer of %d bytes", database, out.Len())
 }

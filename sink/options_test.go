@@ -196,7 +196,7 @@ func TestAnAccountIsLookedUpOnce(t *testing.T) {
 
 func TestTheSystemKnowsItsAccounts(t *testing.T) {
 	t.Parallel()
-	a := NewAccounts()
+	a := NewAccounts(nil)
 	if id, err := a.UID("owner", "root"); err != nil || id != 0 {
 		t.Errorf("root is %d, %v", id, err)
 	}
@@ -204,7 +204,7 @@ func TestTheSystemKnowsItsAccounts(t *testing.T) {
 	wantError(t, err, "there is no user")
 	_, err = a.GID("group", "--help")
 	wantError(t, err, "there is no group")
-	if id, err := getent("passwd", "root"); err != nil && !errors.Is(err, errNoAccount) || id != 0 {
+	if id, err := getent(nil, "passwd", "root"); err != nil && !errors.Is(err, errNoAccount) || id != 0 {
 		t.Errorf("getent says that root is %d, %v", id, err)
 	}
 }

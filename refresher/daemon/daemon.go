@@ -18,6 +18,7 @@ import (
 	"iam-token-refresher/refresher"
 	"iam-token-refresher/refresher/clock"
 	"iam-token-refresher/refresher/config"
+	"iam-token-refresher/refresher/process"
 	"iam-token-refresher/refresher/redact"
 	"iam-token-refresher/refresher/status"
 	"iam-token-refresher/refresher/store"
@@ -77,7 +78,7 @@ type Daemon struct {
 // were inherited, it is Run that deals with them, and the others return them.
 func New(_ context.Context, opt Options) (*Daemon, error) {
 	d := &Daemon{opt: opt, times: status.NewDurations(), retry: make(chan struct{}, 1), rung: make(chan struct{}, 1), reread: make(chan struct{}, 1), restored: make(chan struct{})}
-	d.builder = &builder{filter: &d.filter, version: opt.Version, seed: maphash.MakeSeed(), live: d.live()}
+	d.builder = &builder{filter: &d.filter, version: opt.Version, seed: maphash.MakeSeed(), live: d.live(), processes: process.New()}
 	d.builder.inherited, d.unfit = inherit(opt.Inherited)
 	p, err := d.load(nil)
 	switch {
@@ -185,7 +186,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 	if err := p.listen(); err != nil {
 		return err
 	}
-	if err := p.show(); err != nil {
+	if err := p.show(d.builder.processes); err != nil {
 		p.closeListeners(nil, false)
 		return err
 	}
@@ -216,6 +217,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 		running.Go(func() { d.retryChanges(ctx) })
 		running.Go(func() { d.announce(ctx) })
 		running.Go(func() { d.attend(ctx) })
+		running.Go(func() { d.builder.processes.Reap(ctx) })
 		select {
 		case err = <-failed:
 		case <-ctx.Done():
@@ -373,7 +375,7 @@ func (d *Daemon) swap(ctx context.Context, old, next *plan) error {
 		next.discard()
 		return err
 	}
-	if err := next.show(); err != nil {
+	if err := next.show(d.builder.processes); err != nil {
 		d.log.Error("listeners are not as the configuration wants them", "error", err)
 	}
 	d.plan.Store(next)

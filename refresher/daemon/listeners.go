@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"time"
 
+	"iam-token-refresher/refresher/process"
 	"iam-token-refresher/sink"
 )
 
@@ -45,11 +46,11 @@ func (p *plan) listen() error {
 
 // show makes the plan's tokens visible on its listeners. A socket that was
 // taken over gets its new mode and owner.
-func (p *plan) show() error {
+func (p *plan) show(processes *process.Owner) error {
 	var errs []error
 	for path, l := range p.sockets {
 		if !l.fresh {
-			if err := l.server.SetSocket(l.options, sink.NewAccounts()); err != nil {
+			if err := l.server.SetSocket(l.options, sink.NewAccounts(processes)); err != nil {
 				errs = append(errs, fmt.Errorf("change mode and owner of socket %s: %w", path, err))
 			}
 		}

@@ -18,6 +18,7 @@ import (
 	"iam-token-refresher/refresher/config"
 	"iam-token-refresher/refresher/iam"
 	"iam-token-refresher/refresher/probe"
+	"iam-token-refresher/refresher/process"
 	"iam-token-refresher/refresher/redact"
 	"iam-token-refresher/refresher/store"
 	"iam-token-refresher/sink"
@@ -59,6 +60,8 @@ type builder struct {
 	filter  *redact.Filter
 	version string
 	seed    maphash.Seed // of the schedules' phases
+	// processes starts all commands.
+	processes *process.Owner
 	// inherited are the sockets that need not be bound.
 	inherited inherited
 }
@@ -66,7 +69,7 @@ type builder struct {
 // build makes the plan of cfg. Mistakes are *config.Unfit; all are found.
 func (b *builder) build(cfg *config.Config, old *plan) (*plan, error) {
 	p := &planner{
-		builder: b, old: old, accounts: sink.NewAccounts(), digests: map[string]string{},
+		builder: b, old: old, accounts: sink.NewAccounts(b.processes), digests: map[string]string{},
 		plan: &plan{
 			cfg: cfg, parts: map[partKey]any{},
 			sockets: map[string]*listener[*sink.Server]{}, metadata: map[string]*listener[*sink.MetadataServer]{},
@@ -259,7 +262,7 @@ func (p *planner) outside() bool {
 		return false
 	}
 	p.cloud, _ = part(p, "cloud "+describe(endpoints)+p.webKey, func() (*iam.Cloud, error) {
-		return iam.New(iam.Config{Endpoints: endpoints, TLS: w.tls, HTTP: w.transport, Clock: p.live.Now, Log: p.log, Version: p.version}), nil
+		return iam.New(iam.Config{Endpoints: endpoints, TLS: w.tls, HTTP: w.transport, Clock: p.live.Now, Log: p.log, Processes: p.processes, Version: p.version}), nil
 	})
 	return true
 }

@@ -7,6 +7,8 @@ import (
 	"net/http"
 	"sync"
 	"time"
+
+	"iam-token-refresher/refresher/process"
 )
 
 // Config is what the sources of one [Cloud] share. The zero Config is the real
@@ -25,6 +27,8 @@ type Config struct {
 	Clock func() time.Time
 	// Log takes warnings about keys and credentials; nil discards them.
 	Log *slog.Logger
+	// Processes starts the commands of sources; nil starts them without an owner.
+	Processes *process.Owner
 	// Version goes into the user agent; empty means "dev".
 	Version string
 }
@@ -37,6 +41,7 @@ type Cloud struct {
 	userAgent string
 	now       func() time.Time
 	log       *slog.Logger
+	processes *process.Owner
 
 	iam      connection
 	http     *http.Client // token exchange, clock checks; follows no redirects
@@ -54,6 +59,7 @@ func New(cfg Config) *Cloud {
 		userAgent: userAgent(cfg.Version),
 		now:       cfg.Clock,
 		log:       cfg.Log,
+		processes: cfg.Processes,
 		closing:   func() {},
 	}
 	if c.now == nil {

@@ -100,7 +100,7 @@ func (s *commandSource) Mint(ctx context.Context) (refresher.Minted, error) {
 		left := time.Until(end)
 		timeout = min(timeout, max(left-commandMargin, left/2))
 	}
-	result, err := run(ctx, s.options.Argv, timeout)
+	result, err := run(ctx, s.cloud.processes, s.options.Argv, timeout)
 	if err != nil {
 		if t, ok := outOfTime(ctx, "the command"); ok {
 			return refresher.Minted{}, a.failed(t)

@@ -7,9 +7,10 @@ import (
 	"io/fs"
 	"os"
 	"os/exec"
-	"strings"
 	"syscall"
 	"time"
+
+	"iam-token-refresher/refresher/process"
 )
 
 const (
@@ -39,7 +40,7 @@ var (
 // its output. When the time is up, ctx ends or the output is too large, the
 // whole group is killed. A command that succeeds and lets go of its output may
 // leave a child in the background.
-func run(ctx context.Context, argv []string, timeout time.Duration) (result, error) {
+func run(ctx context.Context, processes *process.Owner, argv []string, timeout time.Duration) (result, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	ctx, stop := context.WithTimeoutCause(ctx, timeout, errTimeout)
@@ -48,19 +49,16 @@ func run(ctx context.Context, argv []string, timeout time.Duration) (result, err
 	stdout := &head{limit: maxStdout, full: func() { cancel(errTooLarge) }}
 	stderr := &tail{limit: maxStderr}
 	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
-	cmd.Env = childEnvironment(os.Environ())
+	cmd.Env = process.Environment(os.Environ())
 	cmd.Stdout, cmd.Stderr = stdout, stderr
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	killGroup := func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
-	cmd.Cancel = killGroup
+	process.InGroup(cmd)
 	cmd.WaitDelay = pipeDelay
 
-	err := cmd.Run()
+	err := processes.Run(cmd, process.Phases{})
 	if err != nil && cmd.Process != nil {
 		// Children that a failed command leaves behind, or that hold the output
-		// of one that is done, would be more at every mint. While they live the
-		// group exists, so that its number is nobody else's.
-		_ = killGroup()
+		// of one that is done, would be more at every mint.
+		_ = process.KillGroup(cmd)
 	}
 	if errors.Is(err, exec.ErrWaitDelay) {
 		err = nil // it is done and said what it had to say
@@ -100,21 +98,6 @@ func explainExit(err error) error {
 		return &runError{problem: "it cannot be started: " + errno.Error()}
 	}
 	return &runError{problem: "it cannot be started"}
-}
-
-// childEnvironment leaves out what the service manager told us alone: a child
-// could notify it, or take our sockets and credentials for its own.
-func childEnvironment(environ []string) []string {
-	kept := make([]string, 0, len(environ))
-	for _, entry := range environ {
-		name, _, _ := strings.Cut(entry, "=")
-		if name == "NOTIFY_SOCKET" || name == "CREDENTIALS_DIRECTORY" ||
-			strings.HasPrefix(name, "LISTEN_") || strings.HasPrefix(name, "WATCHDOG_") {
-			continue
-		}
-		kept = append(kept, entry)
-	}
-	return kept
 }
 
 // head keeps the beginning of a stream and calls full when there is more.

@@ -1,0 +1,98 @@
+// Package process starts the child processes of this one, and is the only one
+// that waits for them.
+//
+// A process that is init, as in most containers, inherits every orphan of the
+// machine and must wait for each, or they fill the process table as zombies.
+// Whoever does that with wait(-1) also takes the exit statuses of the children
+// that os/exec waits for. So both go through one [Owner]: it knows which
+// processes are its own, and takes only the others.
+package process
+
+import (
+	"os/exec"
+	"runtime"
+	"sync"
+)
+
+// Owner starts commands and knows which processes they are. Its methods may be
+// called concurrently. A nil Owner runs commands, too, for programs that
+// nothing but their own children can be left to.
+type Owner struct {
+	mu       sync.Mutex
+	starting int          // forks that may be under way
+	ours     map[int]bool // started, and perhaps not waited for yet
+	rung     chan struct{}
+}
+
+// New makes an Owner. It does nothing by itself.
+func New() *Owner { return &Owner{ours: map[int]bool{}, rung: make(chan struct{}, 1)} }
+
+// Phases are called by [Owner.Run] where they are not nil.
+type Phases struct {
+	// Started is called once the program runs.
+	Started func()
+	// Ended is called when it has ended and was not waited for: its number,
+	// and that of its process group, are still nobody else's. (On systems
+	// other than Linux they may be, by then.)
+	Ended func()
+}
+
+// Run starts cmd and waits for its end, as [exec.Cmd.Run] does. On Linux the
+// program is killed when we end before it, however that happens.
+func (o *Owner) Run(cmd *exec.Cmd, p Phases) error {
+	// The kernel kills it when the thread ends that has started it, and not
+	// the process: the thread must stay.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	dieWithUs(cmd)
+	if err := o.start(cmd); err != nil {
+		return err
+	}
+	defer o.forget(cmd.Process.Pid)
+	if p.Started != nil {
+		p.Started()
+	}
+	if p.Ended != nil {
+		awaitEnd(cmd.Process.Pid)
+		p.Ended()
+	}
+	return cmd.Wait()
+}
+
+// start makes a fork and the note of its number one step to whoever reaps.
+func (o *Owner) start(cmd *exec.Cmd) error {
+	if o == nil {
+		return cmd.Start()
+	}
+	o.mu.Lock()
+	o.starting++
+	o.mu.Unlock()
+	err := cmd.Start() // may hang where the program's file system does: no lock is held
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.starting--; err == nil {
+		o.ours[cmd.Process.Pid] = true
+	}
+	o.ring()
+	return err
+}
+
+// forget lets go of a process that was waited for. Until then an orphan that
+// got its number was left alone, hence the ring.
+func (o *Owner) forget(pid int) {
+	if o == nil {
+		return
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	delete(o.ours, pid)
+	o.ring()
+}
+
+// ring has Reap look again.
+func (o *Owner) ring() {
+	select {
+	case o.rung <- struct{}{}:
+	default:
+	}
+}

@@ -1,0 +1,17 @@
+//go:build !linux
+
+package process
+
+import (
+	"context"
+	"os/exec"
+)
+
+// dieWithUs: there is nothing of the kind here. A program outlives us when we
+// are killed.
+func dieWithUs(*exec.Cmd) {}
+
+func awaitEnd(int) {}
+
+// Reap does nothing: we are never init here.
+func (o *Owner) Reap(context.Context) {}

@@ -14,7 +14,7 @@ import (
 // EnvFileOptions describe a file of environment variables.
 type EnvFileOptions struct {
 	Path      string            `yaml:"path" doc:"the file; its directory must exist and be writable" check:"required,path"`
-	Variables map[string]string `yaml:"variables" doc:"name: template over .Value, .Name, .Type, .ExpiresAt and .Version, for instance YC_TOKEN: \"{{.Value}}\"" check:"required"`
+	Variables map[string]string `yaml:"variables" doc:"name: template as of a file, for instance YC_TOKEN: \"{{.Value}}\"" check:"required"`
 	Dialect   string            `yaml:"dialect" doc:"left out: one spelling that systemd, docker --env-file and sh read alike; shell or docker: any value, spelled for that reader alone"`
 	Mode      FileMode          `yaml:"mode" doc:"quoted octal permissions, whatever the umask (default \"0600\", with a group \"0640\")"`
 	Owner     string            `yaml:"owner" doc:"user that the file belongs to, by name or number (default: ours); only root may give files away"`
@@ -43,7 +43,7 @@ func (o EnvFileOptions) Validate() error {
 			invalid(field, "%q is not a name of a variable: use letters, digits and _, and no digit first", name)
 			continue
 		}
-		value, err := expand(o.Variables[name], exampleVersion())
+		value, err := expand(o.Variables[name], exampleVersion(), exampleOrg)
 		if err != nil {
 			invalid(field, "%v", err)
 			continue
@@ -55,17 +55,24 @@ func (o EnvFileOptions) Validate() error {
 	return errors.Join(append(errs, validatePlace(o.Mode, o.Write)...)...)
 }
 
-// NewEnvFile makes a sink of valid options. It touches nothing; an unknown
-// user or group is a [*refresher.Invalid].
-func NewEnvFile(o EnvFileOptions, accounts *Accounts) (*File, error) {
+// NewEnvFile makes a sink of valid options. org is the organization of
+// templates, if there is one. It touches nothing; an unknown user or group, or
+// a template that needs an organization where there is none, is a
+// [*refresher.Invalid].
+func NewEnvFile(o EnvFileOptions, org string, accounts *Accounts) (*File, error) {
+	for name, text := range o.Variables {
+		if err := checkOrg("variables."+name, text, org); err != nil {
+			return nil, err
+		}
+	}
 	return newFile("env_file:", o.Path, place{o.Mode, o.Owner, o.Group, o.Write}, accounts,
-		func(v refresher.Version) ([]byte, error) { return renderEnv(v, o.Variables, o.Dialect) })
+		func(v refresher.Version) ([]byte, error) { return renderEnv(v, org, o.Variables, o.Dialect) })
 }
 
-func renderEnv(v refresher.Version, variables map[string]string, dialect string) ([]byte, error) {
+func renderEnv(v refresher.Version, org string, variables map[string]string, dialect string) ([]byte, error) {
 	var b []byte
 	for _, name := range slices.Sorted(maps.Keys(variables)) {
-		value, err := expand(variables[name], v)
+		value, err := expand(variables[name], v, org)
 		if err != nil {
 			return nil, fmt.Errorf("variable %s: %w", name, err)
 		}

@@ -44,7 +44,7 @@ func TestEnvFilesAreSpelledForTheirReaders(t *testing.T) {
 			}
 			e, err := NewEnvFile(EnvFileOptions{
 				Path: filepath.Join(t.TempDir(), "env"), Dialect: dialect, Variables: map[string]string{"TOKEN": "{{.Value}}"},
-			}, accounts())
+			}, "", accounts())
 			must(t, err)
 			err = e.Publish(t.Context(), v)
 			if !strings.Contains(dialects, name) {
@@ -105,13 +105,13 @@ func TestEnvFilesHoldAllVariablesInOrder(t *testing.T) {
 	t.Parallel()
 	e, err := NewEnvFile(EnvFileOptions{
 		Path:      filepath.Join(t.TempDir(), "env"),
-		Variables: map[string]string{"YC_TOKEN": "{{.Value}}", "A_NAME": "{{.Name}}", "EXPIRES": "{{.ExpiresAt}}", "N": "{{.Version}}", "K": "{{.Type}}"},
-	}, accounts())
+		Variables: map[string]string{"YC_TOKEN": "{{.Value}}", "A_NAME": "{{.Name}}", "EXPIRES": "{{.ExpiresAt}}", "N": "{{.Version}}", "K": "{{.Type}}", "ORG": "{{.OrgID}}"},
+	}, "bpfem0", accounts())
 	must(t, err)
 	v := version("bot", 3)
 	v.Value = refresher.NewValue("t1.x")
 	must(t, e.Publish(t.Context(), v))
-	want := "A_NAME=bot\nEXPIRES=2026-09-02T00:00:00Z\nK=iam\nN=3\nYC_TOKEN=t1.x\n"
+	want := "A_NAME=bot\nEXPIRES=2026-09-02T00:00:00Z\nK=iam\nN=3\nORG=bpfem0\nYC_TOKEN=t1.x\n"
 	if got := content(t, e); got != want {
 		t.Errorf("the file holds %q, want %q", got, want)
 	}

@@ -16,21 +16,34 @@ import (
 
 // FileOptions describe a file that holds the value of a token.
 type FileOptions struct {
-	Path   string   `yaml:"path" doc:"the file; its directory must exist and be writable" check:"required,path"`
-	Format string   `yaml:"format" doc:"raw: the value alone, without a newline (default); json: an object with name, value, type, expires_at, lineage, version and published_at; header: a line for curl -H @FILE"`
-	Mode   FileMode `yaml:"mode" doc:"quoted octal permissions, whatever the umask (default \"0600\", with a group \"0640\")"`
-	Owner  string   `yaml:"owner" doc:"user that the file belongs to, by name or number (default: ours); only root may give files away"`
-	Group  string   `yaml:"group" doc:"group that the file belongs to, by name or number (default: what a new file gets)"`
-	Write  string   `yaml:"write" doc:"rename: a reader never sees half a token (default); in_place: for a file that is mounted by itself, a torn read is possible"`
+	Path     string   `yaml:"path" doc:"the file; its directory must exist and be writable" check:"required,path"`
+	Format   string   `yaml:"format" doc:"raw: the value alone, without a newline (default); json: an object with name, value, type, expires_at, lineage, version and published_at; header: a line for curl -H @FILE; template: the text in template"`
+	Template string   `yaml:"template" doc:"text with {{.Value}}, {{.Name}}, {{.Type}}, {{.ExpiresAt}} (RFC 3339), {{.Version}}, {{.OrgID}} (of the probe), spelled for JSON, sh or in base64 by {{.Value | json}}, {{.Value | shell}}, {{.Value | base64}}"`
+	Mode     FileMode `yaml:"mode" doc:"quoted octal permissions, whatever the umask (default \"0600\", with a group \"0640\")"`
+	Owner    string   `yaml:"owner" doc:"user that the file belongs to, by name or number (default: ours); only root may give files away"`
+	Group    string   `yaml:"group" doc:"group that the file belongs to, by name or number (default: what a new file gets)"`
+	Write    string   `yaml:"write" doc:"rename: a reader never sees half a token (default); in_place: for a file that is mounted by itself, a torn read is possible"`
 }
 
 // Validate finds what can be told without looking at the system.
 func (o FileOptions) Validate() error {
 	var errs []error
+	invalid := func(field, format string, args ...any) {
+		errs = append(errs, &refresher.Invalid{Field: field, Problem: fmt.Sprintf(format, args...)})
+	}
 	switch o.Format {
 	case "", "raw", "json", "header":
+		if o.Template != "" {
+			invalid("template", "means nothing without `format: template`")
+		}
+	case "template":
+		if o.Template == "" {
+			invalid("template", "is missing, which `format: template` needs: write for instance \"token={{.Value}}\"")
+		} else if _, err := expand(o.Template, exampleVersion(), exampleOrg); err != nil {
+			invalid("template", "%v", err)
+		}
 	default:
-		errs = append(errs, &refresher.Invalid{Field: "format", Problem: fmt.Sprintf("%q is not one of raw, json, header", o.Format)})
+		invalid("format", "%q is not one of raw, json, header, template", o.Format)
 	}
 	return errors.Join(append(errs, validatePlace(o.Mode, o.Write)...)...)
 }
@@ -64,12 +77,22 @@ var (
 	_ refresher.Verifier = (*File)(nil)
 )
 
-// NewFile makes a sink of valid options. headers are further lines for the
-// format header, such as "X-Cloud-Org-ID: …". It touches nothing; an unknown
-// user or group is a [*refresher.Invalid].
-func NewFile(o FileOptions, accounts *Accounts, headers ...string) (*File, error) {
+// NewFile makes a sink of valid options. org is the organization of templates,
+// if there is one. headers are further lines for the format header, such as
+// "X-Cloud-Org-ID: …". It touches nothing; an unknown user or group, or a
+// template that needs an organization where there is none, is a
+// [*refresher.Invalid].
+func NewFile(o FileOptions, org string, accounts *Accounts, headers ...string) (*File, error) {
 	render := renderRaw
 	switch o.Format {
+	case "template":
+		if err := checkOrg("template", o.Template, org); err != nil {
+			return nil, err
+		}
+		render = func(v refresher.Version) ([]byte, error) {
+			text, err := expand(o.Template, v, org)
+			return []byte(text), err
+		}
 	case "json":
 		render = renderJSON
 	case "header":
@@ -107,8 +130,11 @@ func newFile(kind, path string, p place, accounts *Accounts, render func(refresh
 // ID implements [refresher.Sink].
 func (f *File) ID() string { return f.id }
 
-// Path is the file's path, for who watches it.
+// Path is the file's path.
 func (f *File) Path() string { return f.path }
+
+// Paths are what others may disturb, for who watches it.
+func (f *File) Paths() []string { return []string{f.path} }
 
 // Check implements [refresher.Sink]. It makes and removes a temporary file.
 func (f *File) Check(context.Context) error { return atomicfile.Check(f.path, f.opt) }

@@ -17,7 +17,7 @@ func newTestFile(t *testing.T, o FileOptions, headers ...string) *File {
 	if o.Path == "" {
 		o.Path = filepath.Join(t.TempDir(), "token")
 	}
-	f, err := NewFile(o, accounts(), headers...)
+	f, err := NewFile(o, "bpfem0", accounts(), headers...)
 	must(t, err)
 	return f
 }
@@ -64,6 +64,40 @@ func TestFormatsOfFiles(t *testing.T) {
 				t.Error("that is not JSON")
 			}
 		})
+	}
+}
+
+func TestATemplateFile(t *testing.T) {
+	t.Parallel()
+	f := newTestFile(t, FileOptions{
+		Format:   "template",
+		Template: "token: {{.Value | json}}\nname: {{.Name}}\ntype: {{.Type}}\nversion: {{.Version}}\nexpires: {{.ExpiresAt}}\norg: {{.OrgID}}\nbasic: {{.Value | base64}}\n",
+	})
+	v := version("bot", 7)
+	v.Value = refresher.NewValue(`t1."x"`)
+	must(t, f.Publish(t.Context(), v))
+	want := "token: \"t1.\\\"x\\\"\"\nname: bot\ntype: iam\nversion: 7\nexpires: 2026-09-02T00:00:00Z\norg: bpfem0\nbasic: dDEuIngi\n"
+	if got := content(t, f); got != want {
+		t.Errorf("the file holds %q\nwant %q", got, want)
+	}
+	must(t, f.Holds(t.Context(), v))
+	v.ExpiresAt = time.Time{} // nobody knows
+	must(t, f.Publish(t.Context(), v))
+	if got := content(t, f); !strings.Contains(got, "\nexpires: \n") {
+		t.Errorf("the file holds %q", got)
+	}
+}
+
+func TestATemplateNeedsAnOrganizationForItsID(t *testing.T) {
+	t.Parallel()
+	var invalid *refresher.Invalid
+	_, err := NewFile(FileOptions{Path: "/f", Format: "template", Template: "{{.OrgID}}"}, "", accounts())
+	if !errors.As(err, &invalid) || invalid.Field != "template" {
+		t.Errorf("NewFile: %v", err)
+	}
+	_, err = NewEnvFile(EnvFileOptions{Path: "/f", Variables: map[string]string{"ORG": "{{.OrgID}}"}}, "", accounts())
+	if !errors.As(err, &invalid) || invalid.Field != "variables.ORG" {
+		t.Errorf("NewEnvFile: %v", err)
 	}
 }
 
@@ -124,11 +158,11 @@ func TestModesFollowFromTheGroup(t *testing.T) {
 func TestUnknownAccountsAreInvalidOptions(t *testing.T) {
 	t.Parallel()
 	var invalid *refresher.Invalid
-	_, err := NewFile(FileOptions{Path: "/f", Owner: "who"}, accounts())
+	_, err := NewFile(FileOptions{Path: "/f", Owner: "who"}, "bpfem0", accounts())
 	if !errors.As(err, &invalid) || invalid.Field != "owner" {
 		t.Errorf("NewFile: %v", err)
 	}
-	_, err = NewEnvFile(EnvFileOptions{Path: "/f", Group: "who"}, accounts())
+	_, err = NewEnvFile(EnvFileOptions{Path: "/f", Group: "who"}, "bpfem0", accounts())
 	if !errors.As(err, &invalid) || invalid.Field != "group" {
 		t.Errorf("NewEnvFile: %v", err)
 	}
@@ -140,7 +174,7 @@ func TestUnknownAccountsAreInvalidOptions(t *testing.T) {
 
 func TestOneIDPerPlace(t *testing.T) {
 	t.Parallel()
-	e, err := NewEnvFile(EnvFileOptions{Path: "/run/x.env"}, accounts())
+	e, err := NewEnvFile(EnvFileOptions{Path: "/run/x.env"}, "bpfem0", accounts())
 	must(t, err)
 	s, err := NewServer(ServerOptions{Socket: SocketOptions{Path: "/run/x.sock"}, Accounts: accounts()})
 	must(t, err)

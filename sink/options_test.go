@@ -70,7 +70,11 @@ func TestMistakesInOptionsAreNamed(t *testing.T) {
 		want    string // empty: valid
 	}{
 		"file":                          {FileOptions{Path: "/f", Format: "json", Mode: 0o644, Write: "in_place"}, ""},
-		"file format":                   {FileOptions{Format: "xml"}, `format: "xml" is not one of raw, json, header`},
+		"file format":                   {FileOptions{Format: "xml"}, `format: "xml" is not one of raw, json, header, template`},
+		"file template":                 {FileOptions{Format: "template", Template: "{{.Value | json}} {{.OrgID}}"}, ""},
+		"file template without text":    {FileOptions{Format: "template"}, "template: is missing"},
+		"file text without template":    {FileOptions{Format: "json", Template: "x"}, "template: means nothing without `format: template`"},
+		"a mistake in a template":       {FileOptions{Format: "template", Template: "a: 1\nb: {{.Value | upper}}"}, "template: line 2, column 4: {{.Value | upper}} names no function"},
 		"file write":                    {FileOptions{Write: "append"}, `write: "append" is not one of rename, in_place`},
 		"file all may write":            {FileOptions{Mode: 0o666}, `mode: "0666" lets everybody change the token`},
 		"file executable":               {FileOptions{Mode: 0o700}, `mode: "0700" makes the file executable`},
@@ -81,7 +85,7 @@ func TestMistakesInOptionsAreNamed(t *testing.T) {
 		"a variable with a dash":        {EnvFileOptions{Variables: map[string]string{"A-B": "x"}}, `variables.A-B: "A-B" is not a name`},
 		"a variable with a digit first": {EnvFileOptions{Variables: map[string]string{"1A": "x"}}, `"1A" is not a name`},
 		"a variable with a line break":  {EnvFileOptions{Variables: map[string]string{"A\nB": "x"}}, `is not a name`},
-		"a template that does not end":  {EnvFileOptions{Variables: map[string]string{"A": "{{.Value"}}, "variables.A: {{ without }}"},
+		"a template that does not end":  {EnvFileOptions{Variables: map[string]string{"A": "{{.Value"}}, "variables.A: line 1, column 1: {{ without }}"},
 		"a field that does not exist":   {EnvFileOptions{Variables: map[string]string{"A": "{{.Vlaue}}"}}, "Vlaue"},
 		"a space":                       {EnvFileOptions{Variables: map[string]string{"A": "Bearer {{.Value}}"}}, "variables.A: its value holds a character outside"},
 		"a space in a dialect":          {EnvFileOptions{Dialect: "shell", Variables: map[string]string{"A": "Bearer {{.Value}}"}}, ""},

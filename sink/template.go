@@ -9,7 +9,10 @@ import (
 )
 
 // templateFields are what templates may use.
-var templateFields = []string{"Value", "Name", "Type", "ExpiresAt", "Version"}
+var templateFields = []string{"Value", "Name", "Type", "ExpiresAt", "Version", "OrgID"}
+
+// exampleOrg stands for the organization where none is known yet.
+const exampleOrg = "bpfexample"
 
 // exampleVersion is run through templates when the configuration is read.
 func exampleVersion() refresher.Version {
@@ -19,9 +22,10 @@ func exampleVersion() refresher.Version {
 	}
 }
 
-// expand parses text each time: it is used once an hour, and a parsed template
-// is larger than its text.
-func expand(text string, v refresher.Version) (string, error) {
+// expand fills a version, and the organization that it is for, into text. It
+// parses text each time: it is used once an hour, and a parsed template is
+// larger than its text.
+func expand(text string, v refresher.Version, org string) (string, error) {
 	t, err := template.Parse(text, templateFields...)
 	if err != nil {
 		return "", err
@@ -36,10 +40,25 @@ func expand(text string, v refresher.Version) (string, error) {
 			return v.Type
 		case "Version":
 			return strconv.FormatUint(v.N, 10)
+		case "OrgID":
+			return org
 		}
-		if v.ExpiresAt.IsZero() {
-			return "" // nobody knows
-		}
-		return v.ExpiresAt.UTC().Format(time.RFC3339)
+		return expiry(v)
 	}), nil
+}
+
+// expiry is a version's end in RFC 3339, empty when nobody knows it.
+func expiry(v refresher.Version) string {
+	if v.ExpiresAt.IsZero() {
+		return ""
+	}
+	return v.ExpiresAt.UTC().Format(time.RFC3339)
+}
+
+// checkOrg refuses a template that uses the organization where there is none.
+func checkOrg(field, text, org string) error {
+	if t, err := template.Parse(text, templateFields...); err != nil || org != "" || !t.Uses("OrgID") {
+		return nil
+	}
+	return &refresher.Invalid{Field: field, Problem: "uses {{.OrgID}}, and the token has no probe that names an organization: give it `probe: {tracker: {cloud_org_id: …}}`, or write the id itself"}
 }

@@ -106,7 +106,7 @@ func TestReadersInOtherProcessesNeverSeeHalfAToken(t *testing.T) {
 	s, byName := serve(t, d, "bot")
 	file := newTestFile(t, FileOptions{Path: filepath.Join(dir, "raw")})
 	doc := newTestFile(t, FileOptions{Path: filepath.Join(dir, "json"), Format: "json"})
-	env, err := NewEnvFile(EnvFileOptions{Path: filepath.Join(dir, "env"), Variables: map[string]string{"TOKEN": "{{.Value}}"}}, accounts())
+	env, err := NewEnvFile(EnvFileOptions{Path: filepath.Join(dir, "env"), Variables: map[string]string{"TOKEN": "{{.Value}}"}}, "bpfem0", accounts())
 	must(t, err)
 	sinks := []refresher.Sink{file, doc, env, byName["bot"]}
 	d.publish(t, version("bot", 1), sinks...)

@@ -402,18 +402,29 @@ func (p *planner) probe(c *config.Probe) (refresher.Probe, error) {
 }
 
 func (p *planner) sink(t *config.Token, c *config.Sink) (refresher.Sink, error) {
-	key := "sink " + c.Kind + " " + t.Name + " " + describe(c.Options)
+	org := organization(t)
+	key := "sink " + c.Kind + " " + t.Name + " " + org + " " + describe(c.Options)
 	switch o := c.Options.(type) {
 	case *sink.FileOptions:
-		return part(p, key, func() (refresher.Sink, error) { return sink.NewFile(*o, p.accounts) })
+		return part(p, key, func() (refresher.Sink, error) { return sink.NewFile(*o, org, p.accounts) })
 	case *sink.EnvFileOptions:
-		return part(p, key, func() (refresher.Sink, error) { return sink.NewEnvFile(*o, p.accounts) })
+		return part(p, key, func() (refresher.Sink, error) { return sink.NewEnvFile(*o, org, p.accounts) })
 	case *sink.SocketOptions:
 		return p.socket(t, o)
 	case *sink.MetadataOptions:
 		return p.metadata(t, o)
 	}
 	return nil, fmt.Errorf("%s cannot be a sink here", c.Kind)
+}
+
+// organization is what the token's probe says it is for; empty when it does not.
+func organization(t *config.Token) string {
+	if t.Probe != nil {
+		if o, ok := t.Probe.Options.(interface{ Organization() string }); ok {
+			return o.Organization()
+		}
+	}
+	return ""
 }
 
 // joinSockets collects what the tokens on each socket say of it.

@@ -1,6 +1,7 @@
 package probe
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/http"
@@ -41,6 +42,9 @@ func (o TrackerOptions) Validate() error {
 	}
 	return invalid(mistakes)
 }
+
+// Organization is the one that is asked, whatever its kind.
+func (o TrackerOptions) Organization() string { return cmp.Or(o.CloudOrgID, o.OrgID) }
 
 func validOrgID(s string) bool {
 	return len(s) <= 100 && strings.Trim(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_") == "" &&

@@ -109,22 +109,27 @@ type place struct {
 }
 
 func newFile(kind, path string, p place, accounts *Accounts, render func(refresher.Version) ([]byte, error)) (*File, error) {
-	uid, err := accounts.UID("owner", p.owner)
+	opt, err := p.options(accounts)
 	if err != nil {
 		return nil, err
 	}
-	gid, err := accounts.GID("group", p.group)
-	if err != nil {
-		return nil, err
+	return &File{id: kind + path, path: path, render: render, opt: opt}, nil
+}
+
+// options are what the place means to the file system.
+func (p place) options(accounts *Accounts) (opt atomicfile.Options, err error) {
+	if opt.UID, err = accounts.UID("owner", p.owner); err != nil {
+		return opt, err
+	}
+	if opt.GID, err = accounts.GID("group", p.group); err != nil {
+		return opt, err
 	}
 	mode := FileMode(0o600)
 	if p.group != "" {
 		mode = 0o640
 	}
-	return &File{
-		id: kind + path, path: path, render: render,
-		opt: atomicfile.Options{Mode: fs.FileMode(p.mode.or(mode)), UID: uid, GID: gid, InPlace: p.write == "in_place"},
-	}, nil
+	opt.Mode, opt.InPlace = fs.FileMode(p.mode.or(mode)), p.write == "in_place"
+	return opt, nil
 }
 
 // ID implements [refresher.Sink].
@@ -188,8 +193,14 @@ func (f *File) untouched(v refresher.Version) bool {
 		return false
 	}
 	st, err := os.Lstat(f.path)
-	return err == nil && os.SameFile(st, f.wrote) && st.Mode() == f.wrote.Mode() &&
-		st.Size() == f.wrote.Size() && st.ModTime().Equal(f.wrote.ModTime())
+	return err == nil && sameFile(st, f.wrote)
+}
+
+// sameFile tells whether a file is still what it was, as far as can be told
+// without reading it.
+func sameFile(now, before fs.FileInfo) bool {
+	return before != nil && os.SameFile(now, before) && now.Mode() == before.Mode() &&
+		now.Size() == before.Size() && now.ModTime().Equal(before.ModTime())
 }
 
 // Close implements [refresher.Sink]; the file stays.

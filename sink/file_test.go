@@ -180,7 +180,10 @@ func TestOneIDPerPlace(t *testing.T) {
 	must(t, err)
 	m, err := NewMetadataServer(MetadataServerOptions{Listen: "127.0.0.1:8775"})
 	must(t, err)
+	set, err := NewSet(SetOptions{Path: "/run/set"}, accounts())
+	must(t, err)
 	for want, sink := range map[string]refresher.Sink{
+		"set:/run/set":            set,
 		"file:/run/x":             newTestFile(t, FileOptions{Path: "/run/x"}),
 		"env_file:/run/x.env":     e,
 		"socket:/run/x.sock":      endpoint(t, s, "bot", nil),

@@ -91,6 +91,8 @@ func TestMistakesInOptionsAreNamed(t *testing.T) {
 		"a space in a dialect":          {EnvFileOptions{Dialect: "shell", Variables: map[string]string{"A": "Bearer {{.Value}}"}}, ""},
 		"a line break in a dialect":     {EnvFileOptions{Dialect: "docker", Variables: map[string]string{"A": "{{.Value}}\n"}}, "line break or NUL"},
 		"all fields of templates":       {EnvFileOptions{Variables: map[string]string{"A": "{{.Name}},{{.Type}},{{.Version}},{{.ExpiresAt}}"}}, ""},
+		"set":                           {SetOptions{Path: "/s", Mode: 0o640}, ""},
+		"set executable":                {SetOptions{Path: "/s", Mode: 0o750}, `mode: "0750" makes the file executable`},
 		"socket":                        {SocketOptions{Path: "/run/s", Mode: 0o666}, ""},
 		"socket of 107 bytes":           {SocketOptions{Path: long[:maxSocketPath]}, ""},
 		"socket of 108 bytes":           {SocketOptions{Path: long}, "path: the path has 108 bytes and the system takes at most 107"},

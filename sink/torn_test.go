@@ -4,8 +4,10 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"net/http"
 	"os"
@@ -14,6 +16,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"iam-token-refresher/refresher"
 )
@@ -48,6 +51,31 @@ func reader(kind, path string) func() (string, error) {
 			b, err := os.ReadFile(path)
 			line, _ := strings.CutPrefix(string(b), "TOKEN=")
 			return strings.TrimSuffix(line, "\n"), err
+		}
+	case "set": // files that match are those below one resolution of ..data
+		return func() (value string, err error) {
+			root, err := os.OpenRoot(filepath.Join(path, "..data"))
+			if err != nil {
+				return "", err
+			}
+			defer root.Close()
+			var text [3][]byte
+			for i, name := range []string{"token", "expires_at", "token.json"} {
+				if text[i], err = root.ReadFile(name); err != nil {
+					return "", err
+				}
+			}
+			var doc struct {
+				Value     string
+				ExpiresAt string `json:"expires_at"`
+			}
+			if err := json.Unmarshal(text[2], &doc); err != nil {
+				return "", err
+			}
+			if doc.Value != string(text[0]) || doc.ExpiresAt != string(text[1]) {
+				return "", errors.New("the files of a set do not match")
+			}
+			return doc.Value, nil
 		}
 	case "json":
 		return func() (string, error) {
@@ -84,6 +112,9 @@ func readerProcess(kind, path string) int {
 		default:
 		}
 		s, err := read()
+		if kind == "set" && errors.Is(err, fs.ErrNotExist) {
+			continue // there were two newer ones since ..data was resolved
+		}
 		var got uint64
 		if err == nil {
 			got, err = whole(s)
@@ -108,7 +139,9 @@ func TestReadersInOtherProcessesNeverSeeHalfAToken(t *testing.T) {
 	doc := newTestFile(t, FileOptions{Path: filepath.Join(dir, "json"), Format: "json"})
 	env, err := NewEnvFile(EnvFileOptions{Path: filepath.Join(dir, "env"), Variables: map[string]string{"TOKEN": "{{.Value}}"}}, "bpfem0", accounts())
 	must(t, err)
-	sinks := []refresher.Sink{file, doc, env, byName["bot"]}
+	set, err := NewSet(SetOptions{Path: filepath.Join(dir, "set")}, accounts())
+	must(t, err)
+	sinks := []refresher.Sink{file, doc, env, set, byName["bot"]}
 	d.publish(t, version("bot", 1), sinks...)
 
 	self, err := os.Executable()
@@ -119,7 +152,7 @@ func TestReadersInOtherProcessesNeverSeeHalfAToken(t *testing.T) {
 		stdout *bufio.Reader
 	}
 	started := map[string]process{}
-	for kind, path := range map[string]string{"raw": file.Path(), "json": doc.Path(), "env": env.Path(), "socket": s.Path()} {
+	for kind, path := range map[string]string{"raw": file.Path(), "json": doc.Path(), "env": env.Path(), "set": set.path, "socket": s.Path()} {
 		cmd := exec.CommandContext(t.Context(), self)
 		cmd.Env = append(os.Environ(), "SINK_TEST_READER="+kind, "SINK_TEST_PATH="+path)
 		stdin, err := cmd.StdinPipe()
@@ -136,7 +169,9 @@ func TestReadersInOtherProcessesNeverSeeHalfAToken(t *testing.T) {
 	}
 	const last = 60
 	for n := uint64(2); n <= last; n++ {
-		d.publish(t, version("bot", n), sinks...)
+		v := version("bot", n)
+		v.ExpiresAt = v.ExpiresAt.Add(time.Duration(n) * time.Second)
+		d.publish(t, v, sinks...)
 	}
 	for kind, p := range started {
 		p.stdin.Close()

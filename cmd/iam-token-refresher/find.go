@@ -119,8 +119,13 @@ func socketsOf(t config.Token) (paths []string) {
 // filesOf are the files that hold a token's value alone.
 func filesOf(t config.Token) (paths []string) {
 	for _, s := range t.Sinks {
-		if o, ok := s.Options.(*sink.FileOptions); ok && o.Format != "template" {
-			paths = append(paths, o.Path)
+		switch o := s.Options.(type) {
+		case *sink.FileOptions:
+			if o.Format != "template" {
+				paths = append(paths, o.Path)
+			}
+		case *sink.SetOptions:
+			paths = append(paths, o.SetDocument())
 		}
 	}
 	return paths

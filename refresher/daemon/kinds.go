@@ -46,6 +46,7 @@ func Kinds() config.Kinds {
 		Sinks: map[string]config.Kind{
 			"file":     {New: func() config.Options { return &sink.FileOptions{} }, Doc: "a file that holds the value"},
 			"env_file": {New: func() config.Options { return &sink.EnvFileOptions{} }, Doc: "a file of environment variables"},
+			"set":      {New: func() config.Options { return &sink.SetOptions{} }, Doc: "a directory of token, expires_at and token.json that change together, for readers that need them to match"},
 			"socket":   {New: func() config.Options { return &sink.SocketOptions{} }, Doc: "HTTP on a Unix socket"},
 			"metadata": {New: func() config.Options { return &sink.MetadataOptions{} }, Doc: "the cloud's metadata API on loopback, for SDKs that read YC_METADATA_ADDR"},
 		},

@@ -409,6 +409,8 @@ func (p *planner) sink(t *config.Token, c *config.Sink) (refresher.Sink, error) 
 		return part(p, key, func() (refresher.Sink, error) { return sink.NewFile(*o, org, p.accounts) })
 	case *sink.EnvFileOptions:
 		return part(p, key, func() (refresher.Sink, error) { return sink.NewEnvFile(*o, org, p.accounts) })
+	case *sink.SetOptions:
+		return part(p, key, func() (refresher.Sink, error) { return sink.NewSet(*o, p.accounts) })
 	case *sink.SocketOptions:
 		return p.socket(t, o)
 	case *sink.MetadataOptions:

@@ -6,7 +6,6 @@ import (
 
 	"iam-token-refresher/refresher/config"
 	"iam-token-refresher/refresher/watch"
-	"iam-token-refresher/sink"
 )
 
 // A change that was refused is tried again after a while: the new key may not
@@ -86,9 +85,11 @@ func (ws *watches) follow(p *plan) {
 			}
 		}
 		for _, s := range p.specs[i].Sinks {
-			if f, ok := s.(*sink.File); ok {
-				id := f.ID()
-				add(f.Path(), func() { ws.daemon.refresher.Disturbed(token, id) }, watch.Attrs)
+			if f, ok := s.(interface{ Paths() []string }); ok {
+				id := s.ID()
+				for _, path := range f.Paths() {
+					add(path, func() { ws.daemon.refresher.Disturbed(token, id) }, watch.Attrs)
+				}
 			}
 		}
 	}

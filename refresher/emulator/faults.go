@@ -32,7 +32,7 @@ var methods = map[string][]string{
 	ServiceMetadata:      {"token", "other"},
 	ServiceTokenExchange: {"token", "other"},
 	ServiceOAuth:         {"token", "device_code", "authorize", "verification_code", "device", "other"},
-	ServiceTracker:       {"myself", "other"},
+	ServiceTracker:       {"myself", "issue", "issues", "attach", "attachment", "echo", "other"},
 }
 
 // The kinds of faults; the package documentation says what each does.

@@ -170,6 +170,12 @@ func (g *requestGate) wait() { g.active.Wait() }
 // method makes a handler for one method of a service: it counts the call,
 // does wrong what was injected, and otherwise lets the service answer.
 func (e *Emulator) method(service, method string, answer http.HandlerFunc) http.HandlerFunc {
+	return e.streaming(service, method, answer, true)
+}
+
+// streaming is method for an answer that reads the body as it comes, unless
+// whole is set.
+func (e *Emulator) streaming(service, method string, answer http.HandlerFunc, whole bool) http.HandlerFunc {
 	key := service + "/" + method
 	return func(w http.ResponseWriter, r *http.Request) {
 		if !e.requests.enter() {
@@ -186,7 +192,7 @@ func (e *Emulator) method(service, method string, answer http.HandlerFunc) http.
 				slog.String("service", service), slog.String("method", method), slog.String("outcome", outcome),
 				slog.String("account", owner), slog.Duration("took", time.Since(start)))
 		}()
-		if !isGRPC(r) && r.Body != nil && r.Body != http.NoBody {
+		if whole && !isGRPC(r) && r.Body != nil && r.Body != http.NoBody {
 			// Read whole, so that net/http notices when a waiting client leaves.
 			body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
 			if err != nil {

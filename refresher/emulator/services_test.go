@@ -83,7 +83,7 @@ func TestTrackerKnowsWhoHasAccess(t *testing.T) {
 		t.Fatal(err)
 	}
 	wantStatus(t, c.myself(outsider), http.StatusOK, "uid")
-	wantStatus(t, c.must("GET", c.Endpoints().Tracker+"/v3/issues", "", "Authorization: Bearer "+outsider, cloudOrg), http.StatusNotFound, "errorMessages")
+	wantStatus(t, c.must("GET", c.Endpoints().Tracker+"/v3/queues", "", "Authorization: Bearer "+outsider, cloudOrg), http.StatusNotFound, "errorMessages")
 }
 
 func TestTheMetadataServiceIsTheClouds(t *testing.T) {

@@ -10,13 +10,15 @@ import (
 // do not use.
 const notProvided = "not provided"
 
-// trackerHandler serves the one method of Tracker that proves an access:
+// trackerHandler serves the method of Tracker that proves an access, and some
+// more:
 // https://yandex.ru/support/tracker/en/get-user-info
 func (e *Emulator) trackerHandler() http.Handler {
 	mux := http.NewServeMux()
 	myself := e.method(ServiceTracker, "myself", e.myself)
 	mux.HandleFunc("GET /v3/myself", myself)
 	mux.HandleFunc("GET /v2/myself", myself)
+	e.trackerIssues(mux)
 	mux.HandleFunc("/redirected", e.redirected(ServiceTracker))
 	mux.HandleFunc("/", e.method(ServiceTracker, "other", func(w http.ResponseWriter, r *http.Request) {
 		refuseTracker(w, r, http.StatusNotFound, "there is no such resource")
@@ -46,6 +48,20 @@ var trackerMessages = map[int]string{
 }
 
 func (e *Emulator) myself(w http.ResponseWriter, r *http.Request) {
+	a, ok := e.admitted(w, r)
+	if !ok {
+		return
+	}
+	callOf(r.Context()).ended("OK")
+	writeJSON(w, http.StatusOK, trackerUser{
+		Self: e.endpoints.Tracker + "/v2/users/" + a.Name, UID: a.uid, Login: a.Name,
+		TrackerUID: a.uid, PassportUID: a.uid, CloudUID: a.ID, FirstName: a.Name, LastName: "Emulated",
+		Display: a.Name + " Emulated", Email: a.Name + "@example.com", HasLicense: true,
+	})
+}
+
+// admitted minds what was injected and tells whether Tracker lets the request in, and answers it if not.
+func (e *Emulator) admitted(w http.ResponseWriter, r *http.Request) (Account, bool) {
 	c := callOf(r.Context())
 	switch {
 	case c.does(KindError):
@@ -55,10 +71,10 @@ func (e *Emulator) myself(w http.ResponseWriter, r *http.Request) {
 		setDefault(&message, "injected fault")
 		setRetryAfter(w, c.fault.RetryAfter)
 		refuseTracker(w, r, status, message)
-		return
+		return Account{}, false
 	case c.does(KindExpired):
 		refuseTracker(w, r, http.StatusUnauthorized, "the token is expired")
-		return
+		return Account{}, false
 	}
 
 	header := r.Header.Get("Authorization")
@@ -69,28 +85,23 @@ func (e *Emulator) myself(w http.ResponseWriter, r *http.Request) {
 	t, err := e.authenticate(header, scheme, kind)
 	if err != nil {
 		refuseTracker(w, r, http.StatusUnauthorized, err.Error())
-		return
+		return Account{}, false
 	}
 	c.by(t.owner)
 	if problem := wrongOrganization(r.Header, kind); problem != "" {
 		refuseTracker(w, r, http.StatusForbidden, problem)
-		return
+		return Account{}, false
 	}
 	a, _ := e.dir.account(t.owner)
 	switch {
 	case !a.Tracker:
 		refuseTracker(w, r, http.StatusForbidden, "you have no access to this organization")
-		return
+		return Account{}, false
 	case kind == oauthToken && !strings.Contains(" "+t.scope, " tracker:"):
 		refuseTracker(w, r, http.StatusForbidden, "the token lacks the permission tracker:read")
-		return
+		return Account{}, false
 	}
-	c.ended("OK")
-	writeJSON(w, http.StatusOK, trackerUser{
-		Self: e.endpoints.Tracker + "/v2/users/" + a.Name, UID: a.uid, Login: a.Name,
-		TrackerUID: a.uid, PassportUID: a.uid, CloudUID: a.ID, FirstName: a.Name, LastName: "Emulated",
-		Display: a.Name + " Emulated", Email: a.Name + "@example.com", HasLicense: true,
-	})
+	return a, true
 }
 
 // trackerUser is the person or account that a token belongs to.

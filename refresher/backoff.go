@@ -26,10 +26,14 @@ const (
 	retryAfterMax    = time.Hour       // longest Retry-After that is obeyed
 	retryAfterUrgent = 5 * time.Minute // the same inside before_expiry
 
-	confirmAfter    = 5 * time.Second  // between a 401 and the probe that confirms it
-	reportEvery     = 10 * time.Second // reports of consumers start at most one probe in this time
-	revokedReprobe  = time.Minute      // a revoked value is tried again: the API may have erred
-	reprobeMax      = time.Hour        // longest interval that throttling doubles to
+	confirmAfter = 5 * time.Second  // between a 401 and the probe that confirms it
+	reportEvery  = 10 * time.Second // reports of consumers start at most one probe in this time
+	// witnessBurst is how many 401s that the API gave to readers through us
+	// are looked into at once, then one each mintInterval. The probes' budget
+	// has room for the first value and for those that follow these.
+	witnessBurst    = probeBurst - 2
+	revokedReprobe  = time.Minute // a revoked value is tried again: the API may have erred
+	reprobeMax      = time.Hour   // longest interval that throttling doubles to
 	sameValueMax    = 10 * time.Minute
 	urgentRetryMin  = 5 * time.Second
 	permanentClimbs = 3 // a failure that only a person can mend starts this far up the backoff

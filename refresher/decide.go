@@ -228,9 +228,19 @@ func planConfirm(p Policy, s State, now time.Time) plan {
 	if s.SuspectSince.IsZero() || s.ProbingPublished || s.Published.ExpiredAt(now) {
 		return plan{}
 	}
-	t := later(s.SuspectSince.Add(confirmAfter), s.probeAllowed(p))
-	return at(t, ProbePublished, codeConfirm, "the published value was rejected once")
+	if s.confirmsAtOnce() {
+		return at(later(now, s.probeAsked.end(p.deadline(s.Published))), ProbePublished, codeConfirm, "the API refused the published value to a reader")
+	}
+	t := s.SuspectSince
+	if !s.Witnessed {
+		t = t.Add(confirmAfter)
+	}
+	return at(later(t, s.probeAllowed(p)), ProbePublished, codeConfirm, "the published value was rejected once")
 }
+
+// confirmsAtOnce tells whether a 401 that was witnessed is yet to be looked
+// into: only the first probe for it has no other limit.
+func (s State) confirmsAtOnce() bool { return s.Witnessed && s.ProbeFailures == 0 }
 
 // planReport probes because a consumer had a 401.
 func planReport(p Policy, s State, now time.Time) plan {

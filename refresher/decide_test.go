@@ -243,6 +243,42 @@ func TestDecisionsFollowTheTableOfWhatIsPublished(t *testing.T) {
 			state: func(s *State, now time.Time) { s.Reported, s.ReportedAt = true, now.Add(-time.Second) }, do: Wait, code: codeReported, until: "12:30:14",
 		},
 		{
+			name: "a 401 that we saw ourselves is confirmed at once", now: "12:30:00",
+			state: func(s *State, now time.Time) {
+				*s = s.After(hourly(), Witnessed{Lineage: "l", N: 7}, now)
+			}, do: ProbePublished, code: codeConfirm,
+		},
+		{
+			name: "whatever reports, probes and their backoff there were", now: "12:30:00",
+			state: func(s *State, now time.Time) {
+				s.ReportedAt, s.ProbeFailures, s.ProbeNotBefore = now.Add(-time.Second), 5, now.Add(time.Minute)
+				for range probeBurst {
+					s.probes = s.probes.take(now, probeInterval, probeBurst)
+				}
+				*s = s.After(hourly(), Witnessed{Lineage: "l", N: 7}, now)
+			}, do: ProbePublished, code: codeConfirm,
+		},
+		{
+			name: "but for what the API wants to be left alone", now: "12:30:00",
+			state: func(s *State, now time.Time) {
+				s.probeAsked = askedFor(time.Minute, now)
+				*s = s.After(hourly(), Witnessed{Lineage: "l", N: 7}, now)
+			}, do: Wait, code: codeConfirm, until: "12:31:00",
+		},
+		{
+			name: "and sooner than for the 401 of a probe", now: "12:30:04",
+			state: func(s *State, now time.Time) {
+				s.SuspectSince = clockTime("12:30:03")
+				*s = s.After(hourly(), Witnessed{Lineage: "l", N: 7}, now)
+			}, do: ProbePublished, code: codeConfirm,
+		},
+		{
+			name: "one about an older version is not news", now: "12:30:00",
+			state: func(s *State, now time.Time) {
+				*s = s.After(hourly(), Witnessed{Lineage: "l", N: 6}, now)
+			}, do: Wait, code: codeSchedule, until: "12:45:00",
+		},
+		{
 			name: "after a failure the backoff holds", now: "13:00:00",
 			state: func(s *State, now time.Time) {
 				s.Failures, s.NotBefore, s.LastFailure = 1, now.Add(time.Minute), "boom"
@@ -302,6 +338,76 @@ func TestDecisionsFollowTheTableOfWhatIsPublished(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+func TestA401ThatWeSawNeedsOneProbeToBeBelieved(t *testing.T) {
+	t.Parallel()
+	now := clockTime("12:30:00")
+	p := hourly()
+	badToken, accepted, unknown := Finding{Verdict: RejectedToken}, Finding{Verdict: Accepted}, Finding{Verdict: Unknown, Reason: "timeout"}
+	witnessed := func(s State) State { return s.After(p, Witnessed{Lineage: "l", N: 7}, now) }
+	probed := func(s State, f Finding) State {
+		return s.After(p, PublishedProbed{Version: s.Published, Finding: f}, now)
+	}
+	started := func(s State) State { return s.After(p, Started{Do: ProbePublished}, now) }
+
+	for name, c := range map[string]struct {
+		after  func() State
+		do     Action
+		code   string
+		health Health
+	}{
+		"confirmed: a new value now, whatever was minted before": {func() State {
+			s := steady(now)
+			for range mintBurst + 1 {
+				s = s.After(p, Started{Do: Mint}, now)
+			}
+			s.Minting = false
+			return probed(started(witnessed(s)), badToken)
+		}, Mint, codeRevoked, Revoked},
+		"contradicted: nothing was amiss": {func() State { return probed(started(witnessed(steady(now))), accepted) }, Wait, codeSchedule, Fresh},
+		"the probe began before and says nothing against it": {func() State {
+			return probed(witnessed(started(steady(now))), accepted)
+		}, ProbePublished, codeConfirm, Fresh},
+		"the probe began before and says the same": {func() State { return probed(witnessed(started(steady(now))), badToken) }, Mint, codeRevoked, Revoked},
+		"the probe cannot tell: it is made again": {func() State {
+			s := started(witnessed(steady(now)))
+			s.Roll = 0.5
+			return probed(s, unknown)
+		}, Wait, codeConfirm, Fresh},
+		"seen again while it is looked into": {func() State { return witnessed(started(witnessed(steady(now)))) }, Wait, codeSchedule, Fresh},
+		"seen again once that is known":      {func() State { return witnessed(probed(started(witnessed(steady(now))), badToken)) }, Mint, codeRevoked, Revoked},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := c.after()
+			if d := Decide(p, s, now); d.Do != c.do || d.Code != c.code {
+				t.Errorf("decided %s (%s): %s; want %s (%s)", d.Do, d.Code, d.Reason, c.do, c.code)
+			}
+			if got := s.Health(now); got != c.health {
+				t.Errorf("health %s, want %s", got, c.health)
+			}
+		})
+	}
+}
+
+func TestAnAPIThatContradictsItselfIsNotProbedWithoutEnd(t *testing.T) {
+	t.Parallel()
+	now := clockTime("12:30:00")
+	p, s := hourly(), steady(now)
+	probes := 0
+	for range 1000 { // in 100 s
+		s = s.After(p, Witnessed{Lineage: "l", N: 7}, now)
+		if Decide(p, s, now).Do == ProbePublished {
+			probes++
+			s = s.After(p, Started{Do: ProbePublished}, now)
+			s = s.After(p, PublishedProbed{Version: s.Published, Finding: Finding{Verdict: Accepted}}, now)
+		}
+		now = now.Add(100 * time.Millisecond)
+	}
+	if most := witnessBurst + int(100*time.Second/reportEvery); probes < witnessBurst || probes > most {
+		t.Errorf("%d probes in 100 s, want %d to %d", probes, witnessBurst, most)
 	}
 }
 

@@ -152,8 +152,8 @@ func (r *Refresher) publishStatus(e *entry, d Decision, now time.Time) {
 	status := &Status{
 		Token: e.spec.Token, Source: e.source, Probe: e.probe, Required: e.spec.Required,
 		Version: s.Published, Health: s.Health(now), Proof: s.Proof, VerifiedAt: s.VerifiedAt, DoubtSince: s.DoubtSince,
-		Candidate: s.Held != nil,
-		Code:      d.Code, Reason: d.Reason, NextRefresh: d.NextRefresh, NextProbe: d.NextProbe,
+		Witnessed: s.Witnessed, Candidate: s.Held != nil,
+		Code: d.Code, Reason: d.Reason, NextRefresh: d.NextRefresh, NextProbe: d.NextProbe,
 		Failures: s.Failures, LastFailure: s.LastFailure, FailingSince: s.FailingSince, StoreFailure: e.storeFailure,
 		Refreshes: e.refreshes, Probes: e.probes,
 	}

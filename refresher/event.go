@@ -57,6 +57,12 @@ type (
 		Lineage string
 		N       uint64
 	}
+	// Witnessed: the API refused this version, with a 401, to a reader's
+	// request that passed through us.
+	Witnessed struct {
+		Lineage string
+		N       uint64
+	}
 	// Replaced: a new source or probe took the place of the old, after its
 	// candidate was accepted.
 	Replaced struct {
@@ -77,10 +83,12 @@ func (e Started) apply(p Policy, s *State, now time.Time) {
 		s.probes = s.probes.take(now, s.probePace(p, now), probeBurst)
 	case ProbePublished:
 		s.ProbingPublished = true
-		if s.Reported { // reports have a limit of their own
-			s.Reported, s.ReportedAt = false, now
-		} else {
+		// Reports have limits of their own.
+		if !s.Reported && !s.confirmsAtOnce() {
 			s.probes = s.probes.take(now, s.probePace(p, now), probeBurst)
+		}
+		if s.Reported {
+			s.Reported, s.ReportedAt = false, now
 		}
 	case Publish:
 		s.Saving = true
@@ -127,6 +135,10 @@ func (e PublishedProbed) apply(p Policy, s *State, now time.Time) {
 	}
 	s.ProbedAt = now
 	s.probed(p, e.Finding, now)
+	if s.outrun && e.Finding.Verdict != RejectedToken {
+		s.outrun, s.ProbeFailures, s.ProbeNotBefore = false, 0, time.Time{}
+		return
+	}
 	switch e.Finding.Verdict {
 	case Accepted:
 		s.Proof, s.VerifiedAt = e.Finding, now
@@ -144,6 +156,10 @@ func (e PublishedProbed) apply(p Policy, s *State, now time.Time) {
 			// something else.
 			s.Proof = e.Finding
 			s.NotBefore = s.mints.ready(mintBurst)
+			if s.Witnessed {
+				s.NotBefore = now
+			}
+			s.Witnessed, s.outrun = false, false
 		}
 	default:
 		if s.DoubtSince.IsZero() {
@@ -151,7 +167,7 @@ func (e PublishedProbed) apply(p Policy, s *State, now time.Time) {
 		}
 		return
 	}
-	s.Unchecked, s.DoubtSince, s.SuspectSince = false, time.Time{}, time.Time{}
+	s.Unchecked, s.DoubtSince, s.SuspectSince, s.Witnessed = false, time.Time{}, time.Time{}, false
 }
 
 // probed notes what any probe says of the API: when to try again.
@@ -196,7 +212,7 @@ func (e Published) apply(_ Policy, s *State, now time.Time) {
 	s.Lineage, s.N = v.Lineage, v.N
 	s.Published, s.Proof = v, e.Finding
 	s.ProbedAt, s.VerifiedAt, s.DoubtSince, s.SuspectSince = time.Time{}, time.Time{}, time.Time{}, time.Time{}
-	s.Unchecked, s.Reported = false, false
+	s.Unchecked, s.Reported, s.Witnessed, s.outrun = false, false, false, false
 	if s.Held == nil { // else a new source's candidate is waiting already
 		s.SourceChanged = false
 	}
@@ -243,9 +259,31 @@ func (e Reported) apply(p Policy, s *State, _ time.Time) {
 	}
 }
 
+// apply makes the 401 the first of two: the probe that asks for the second is
+// due at once, and not some seconds later, for it was seen on another
+// connection and for another method. An API that refuses what its probe then
+// accepts could have us probe without end: past witnessBurst it is a report.
+func (e Witnessed) apply(p Policy, s *State, now time.Time) {
+	switch {
+	case !p.Probed || s.Published == nil || s.Lineage != e.Lineage || s.N != e.N:
+		return
+	case s.Witnessed || s.Proof.Verdict == RejectedToken:
+		return // known
+	case s.witnesses.ready(witnessBurst).After(now):
+		s.Reported = true
+		return
+	}
+	s.witnesses = s.witnesses.take(now, s.mintPace(p, now), witnessBurst)
+	s.Witnessed, s.outrun = true, s.ProbingPublished
+	if s.SuspectSince.IsZero() {
+		s.SuspectSince = now
+	}
+	s.ProbeFailures, s.ProbeNotBefore = 0, time.Time{} // it has just answered
+}
+
 func (e Replaced) apply(p Policy, s *State, now time.Time) {
 	// What workers are doing for the old source or probe no longer counts.
-	s.Minting, s.ProbingCandidate, s.ProbingPublished = false, false, false
+	s.Minting, s.ProbingCandidate, s.ProbingPublished, s.outrun = false, false, false, false
 	// The published value was proven to another probe, perhaps.
 	s.Unchecked = p.Probed && s.Published != nil
 	c := e.Candidate

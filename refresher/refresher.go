@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -335,6 +336,25 @@ func (r *Refresher) Report(token, lineage string, n uint64) {
 	})
 }
 
+// Witness says that the API refused this version, with a 401, to a reader's
+// request that passed through us: unlike a report, which is a reader's word, it
+// needs one probe to be believed, and that is made at once. It returns before,
+// and [Status.Witnessed] is set by the time a later call is answered.
+func (r *Refresher) Witness(token, lineage string, n uint64) {
+	r.post(func() {
+		e, ok := (*r.tokens.Load())[token]
+		if !ok {
+			return
+		}
+		known := e.state.Witnessed
+		e.apply(r, Witnessed{Lineage: lineage, N: n}, r.clock.Now())
+		if e.state.Witnessed && !known {
+			r.log(e).Warn("the API refused the published value to a reader; it is probed now")
+		}
+		r.advance(e)
+	})
+}
+
 // Disturbed says that somebody changed what a sink had written.
 func (r *Refresher) Disturbed(token, sinkID string) {
 	r.post(func() {
@@ -359,9 +379,9 @@ func (r *Refresher) Request(token string) {
 // and at each change. It runs in the loop and must not block.
 func (r *Refresher) Await(ctx context.Context, token string, done func(Status) bool) (Status, error) {
 	result := make(chan Status, 1)
+	var e *entry
 	var found bool
 	err := r.call(ctx, func() {
-		var e *entry
 		if e, found = (*r.tokens.Load())[token]; found {
 			e.awaiting = append(e.awaiting, awaiting{done, result})
 			e.answer()
@@ -382,6 +402,9 @@ func (r *Refresher) Await(ctx context.Context, token string, done func(Status) b
 	case <-r.done:
 		return Status{}, ErrEnded
 	case <-ctx.Done():
+		r.post(func() { // many may come and go before the status changes
+			e.awaiting = slices.DeleteFunc(e.awaiting, func(a awaiting) bool { return a.result == result })
+		})
 		return Status{}, ctx.Err()
 	}
 }

@@ -228,6 +228,53 @@ func TestARevokedValueIsConfirmedAndReplaced(t *testing.T) {
 	})
 }
 
+func TestFiveValuesThatReadersSawRefusedAreEachReplacedAtOnce(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		g := newRig(12 * time.Hour)
+		g.run(t, Options{ProbesPerSecond: DefaultProbesPerSecond})
+		for n := uint64(1); n <= 5; n++ {
+			v := *g.status(t).Version
+			g.cloud.set(nil, func(x Value) Finding {
+				if x == v.Value {
+					return Finding{Verdict: RejectedToken, Reason: "401"}
+				}
+				return Finding{Verdict: Accepted}
+			})
+			began := time.Now()
+			g.Witness("bot", v.Lineage, v.N)
+			s, err := g.Await(t.Context(), "bot", func(s Status) bool { return !s.Witnessed && s.Servable(g.Now()) })
+			if err != nil || s.Version.N != n+1 {
+				t.Fatalf("after the %d. 401: %+v, %v", n, s, err)
+			}
+			if took := time.Since(began); took > 2*time.Second {
+				t.Errorf("the %d. replacement took %s", n, took)
+			}
+		}
+	})
+}
+
+func TestWhoGivesUpWaitingIsForgotten(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		g := newRig(12 * time.Hour)
+		g.run(t, Options{})
+		for range 100 {
+			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+			if _, err := g.Await(ctx, "bot", func(Status) bool { return false }); !errors.Is(err, context.DeadlineExceeded) {
+				t.Fatal(err)
+			}
+			cancel()
+		}
+		pass(time.Second)
+		left := 0
+		if err := g.call(t.Context(), func() { left = len((*g.tokens.Load())["bot"].awaiting) }); err != nil {
+			t.Fatal(err)
+		}
+		if left > 0 {
+			t.Errorf("%d are still kept", left)
+		}
+	})
+}
+
 func TestARevokedValueIsNotServedWhileThereIsNoOther(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		g := newRig(12 * time.Hour)

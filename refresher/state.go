@@ -20,6 +20,13 @@ type State struct {
 	DoubtSince time.Time
 	// SuspectSince is when Published got a 401 that is not yet confirmed.
 	SuspectSince time.Time
+	// Witnessed: that 401 was the API's answer to a reader's request that
+	// passed through us. It is one of the two that make a revocation.
+	Witnessed bool
+	// outrun: the probe under way began before that 401 and says nothing
+	// against it.
+	outrun    bool
+	witnesses budget
 
 	// Held is the candidate; nil when there is none.
 	Held *Candidate
@@ -133,6 +140,7 @@ func (s State) shift(now time.Time) State {
 		&s.VerifiedAt, &s.DoubtSince, &s.SuspectSince, &s.MintedAt, &s.FailingSince, &s.NotBefore,
 		&s.mintAsked.at, &s.mintAsked.until, &s.mints.tat, &s.ProbedAt, &s.ProbeNotBefore, &s.probeAsked.at,
 		&s.probeAsked.until, &s.probes.tat, &s.ReportedAt,
+		&s.witnesses.tat,
 	} {
 		if !t.IsZero() {
 			*t = t.Add(-back)

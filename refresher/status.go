@@ -40,6 +40,9 @@ type Status struct {
 	VerifiedAt time.Time
 	// DoubtSince is since when probes of Version cannot tell; zero if they can.
 	DoubtSince time.Time
+	// Witnessed: the API refused Version to a reader, and it is not yet settled
+	// whether Version is bad.
+	Witnessed bool
 	// Candidate: a minted value is held back until a probe can tell.
 	Candidate bool
 

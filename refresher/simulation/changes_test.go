@@ -161,13 +161,17 @@ func (w *world) person(name string, report bool) {
 		w.mu.Unlock()
 		return
 	}
-	t.forgiven = append(t.forgiven, w.bubble())
 	v := *t.prev
+	witness := report && w.chance("witness "+name, int(w.bubble())) < 0.5
+	w.complaint(t, w.values[v.Value.Reveal()], witness)
 	w.notef("%s: somebody asks or reports (%t)", name, report)
 	w.mu.Unlock()
-	if report {
+	switch {
+	case witness:
+		i.r.Witness(name, v.Lineage, v.N)
+	case report:
 		i.r.Report(name, v.Lineage, v.N)
-	} else {
+	default:
 		i.r.Request(name)
 	}
 }

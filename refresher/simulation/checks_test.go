@@ -165,7 +165,7 @@ func (w *world) checkVersion(t *token, st refresher.Status, now time.Time) {
 				w.violated("1", "%s: %s is published although it has no access", t.name, val.name)
 			}
 		case refresher.Unknown, refresher.Unproven:
-			if wish.strict || !inside && old.rejections < 2 {
+			if wish.strict || !inside && !old.refused() {
 				w.violated("1", "%s: %s is published unverified", t.name, val.name)
 			}
 			if k.rejections > 0 {
@@ -192,7 +192,7 @@ func (w *world) checkVersion(t *token, st refresher.Status, now time.Time) {
 			w.violated("5", "%s: the same value again, %s, after %s", t.name, v.ETag(), prev.ETag())
 		case !(v.Lineage == prev.Lineage && v.N == prev.N+1) && !begins:
 			w.violated("1", "%s: %s after %s", t.name, v.ETag(), prev.ETag())
-		case !v.ExpiresAt.After(prev.ExpiresAt) && old.rejections < 2 && was.acct == val.acct && !prev.ExpiredAt(now):
+		case !v.ExpiresAt.After(prev.ExpiresAt) && !old.refused() && was.acct == val.acct && !prev.ExpiredAt(now):
 			w.violated("1", "%s: %s ends before %s, which was not rejected", t.name, val.name, was.name)
 		}
 	} else {
@@ -285,11 +285,15 @@ func (w *world) look() {
 			val = w.values[v.Value.Reveal()]
 		}
 		report := val != nil && val.revoked && w.chance("reader reports", int(w.bubble())) < 0.3
+		witness := report && w.chance("through us", int(w.bubble())) < 0.5
 		if report {
-			p.source.token.forgiven = append(p.source.token.forgiven, w.bubble())
+			w.complaint(p.source.token, val, witness)
 		}
 		w.mu.Unlock()
-		if report {
+		switch {
+		case witness:
+			i.r.Witness(p.wish.token, v.Lineage, v.N)
+		case report:
 			i.r.Report(p.wish.token, v.Lineage, v.N)
 		}
 	}
@@ -297,6 +301,14 @@ func (w *world) look() {
 	i.ready = i.ready || ready
 	w.checkClock(now)
 	w.mu.Unlock()
+}
+
+// complaint notes that a reader was refused, or says so. w is locked.
+func (w *world) complaint(t *token, v *value, witnessed bool) {
+	t.forgiven = append(t.forgiven, w.bubble())
+	if v != nil && witnessed {
+		t.verdicts(v).witnessed = true
+	}
 }
 
 // lostTime counts for how long readers got nothing, and why. w is locked.

@@ -267,7 +267,7 @@ func (p *probe) found(v *value, f refresher.Finding, epoch int) refresher.Findin
 	k.last, k.at = f.Verdict, w.bubble()
 	switch f.Verdict {
 	case refresher.Accepted, refresher.RejectedAccess:
-		k.rejections = 0
+		k.rejections, k.witnessed = 0, false
 	case refresher.RejectedToken:
 		k.rejections++
 	}

@@ -163,7 +163,7 @@ func (i *instance) inForce(parts []*part) {
 			t.epoch++
 			t.mintFrom = 0
 			for _, k := range t.known {
-				k.rejections = 0
+				k.rejections, k.witnessed = 0, false
 			}
 		}
 	}

@@ -92,8 +92,12 @@ type value struct {
 type known struct {
 	last       refresher.Verdict
 	at         time.Duration
-	rejections int // 401s, with nothing that takes them back
+	rejections int  // 401s, with nothing that takes them back
+	witnessed  bool // one more was a reader's, which counts when it was not one of too many
 }
+
+// refused tells whether the daemon may take the value for revoked.
+func (k *known) refused() bool { return k.rejections > 1 || k.witnessed && k.rejections > 0 }
 
 // account is somebody at IAM.
 type account struct {

@@ -18,11 +18,14 @@ type conn struct {
 	peer peer
 	gate *gate
 	seq  uint64
-	// serving: a request is being answered; served: there was one.
-	serving, served atomic.Bool
-	closed          sync.Once
+	// serving: a request is being answered; served: the last one that began was,
+	// or is; resting: the next one is waited for.
+	serving, served, resting atomic.Bool
+	closed                   sync.Once
 	// ahead was read from the connection before its time.
 	ahead []byte
+	// turn is net/http's hold on the connection; nil without. Guarded by gate.mu.
+	turn *turn
 }
 
 func (c *conn) Read(b []byte) (int, error) {
@@ -39,6 +42,9 @@ func (c *conn) Read(b []byte) (int, error) {
 func (c *conn) awaitByte() bool {
 	var b [1]byte
 	n, err := c.Conn.Read(b[:])
+	for n == 0 && err == nil {
+		n, err = c.Conn.Read(b[:])
+	}
 	c.ahead = append(c.ahead, b[:n]...)
 	return err == nil || errors.Is(err, os.ErrDeadlineExceeded)
 }
@@ -51,8 +57,8 @@ func (c *conn) Close() error {
 type connKey struct{}
 
 func connOf(ctx context.Context) *conn {
-	c, _ := ctx.Value(connKey{}).(*conn)
-	return c
+	t, _ := ctx.Value(connKey{}).(*turn)
+	return t.conn
 }
 
 // gate limits how many connections there are, so that a client that opens
@@ -66,6 +72,7 @@ type gate struct {
 	log   *slog.Logger
 	noted rarely
 
+	crowd
 	mu     sync.Mutex
 	seq    uint64
 	conns  map[*conn]struct{}
@@ -89,6 +96,7 @@ func newGate(most, mostPerUser int, evict bool, who func(net.Conn) (peer, error)
 	return &gate{
 		max: most, maxPerUser: mostPerUser, evict: evict, peer: who, log: log,
 		conns: make(map[*conn]struct{}), byUser: make(map[uint32]int), firsts: make(chan struct{}, 1),
+		crowd: newCrowd(),
 	}
 }
 
@@ -101,8 +109,8 @@ func (g *gate) admit(nc net.Conn) *conn {
 	}
 	c := &conn{Conn: nc, peer: p, gate: g}
 	g.mu.Lock()
-	full := g.byUser[p.uid] >= g.maxPerUser || len(g.conns) >= g.max
-	if full && !g.evict {
+	full, of := g.full(p.uid)
+	if full && !g.evict && of == p.uid {
 		g.mu.Unlock()
 		nc.Close()
 		if g.noted.now() {
@@ -116,21 +124,42 @@ func (g *gate) admit(nc net.Conn) *conn {
 	g.byUser[p.uid]++
 	g.mu.Unlock()
 	if full {
-		g.evictOne()
+		g.evictOne(func(c *conn) bool { return c.peer.uid == of })
 		if g.noted.now() {
-			g.log.Warn("closed silent connections: too many are open", "limit", g.max)
+			g.log.Warn("closed silent connections: too many are open", "uid", of, "limit", g.max)
 		}
 	}
 	return c
 }
 
-// evictOne closes the oldest connection that never sent a whole request, or
-// else the oldest that is not being answered.
-func (g *gate) evictOne() {
+// full tells whether another connection of uid is one too many, and whose
+// connections are to blame: its own, or those of the user who has the most.
+func (g *gate) full(uid uint32) (full bool, of uint32) {
+	switch {
+	case g.byUser[uid] >= g.maxPerUser:
+		return true, uid
+	case len(g.conns) < g.max:
+		return false, 0
+	}
+	of = uid
+	for user, n := range g.byUser {
+		if n > g.byUser[of] {
+			of = user
+		}
+	}
+	return true, of
+}
+
+func anyConn(*conn) bool { return true }
+
+// evictOne closes the oldest connection, of those that of names, that never
+// sent a whole request, or else the oldest that is not being answered. It tells
+// whether there was one.
+func (g *gate) evictOne(of func(*conn) bool) bool {
 	g.mu.Lock()
 	var victim *conn
 	for c := range g.conns {
-		if c.serving.Load() {
+		if c.serving.Load() || !of(c) {
 			continue
 		}
 		if victim == nil || victim.served.Load() && !c.served.Load() ||
@@ -139,9 +168,11 @@ func (g *gate) evictOne() {
 		}
 	}
 	g.mu.Unlock()
-	if victim != nil {
-		victim.Close()
+	if victim == nil {
+		return false
 	}
+	victim.Close()
+	return true
 }
 
 func (g *gate) forget(c *conn) {
@@ -202,29 +233,43 @@ func (g *gate) closeIf(which func(*conn) bool) {
 	}
 }
 
-// listener accepts through a gate.
-type listener struct {
-	net.Listener
-	gate    *gate
-	closing <-chan struct{}
-}
-
-func (l *listener) Accept() (net.Conn, error) {
+// accept admits connections until closing is closed, which must also end
+// ln.Accept. The error is why it ended otherwise.
+func (g *gate) accept(ln net.Listener, closing <-chan struct{}) error {
+	var pause time.Duration
 	for {
-		nc, err := l.Listener.Accept()
-		if err != nil {
-			select {
-			case <-l.closing:
-				return nil, net.ErrClosed
-			default:
+		nc, err := ln.Accept()
+		if err == nil {
+			pause = 0
+			if c := g.admit(nc); c != nil && !g.rest(c) {
+				c.Close()
 			}
-			if errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) {
-				l.gate.evictOne() // net/http waits and tries again
-			}
-			return nil, err
+			continue
 		}
-		if c := l.gate.admit(nc); c != nil {
-			return c, nil
+		select {
+		case <-closing:
+			return nil
+		default:
+		}
+		switch {
+		case errors.Is(err, syscall.ECONNABORTED):
+			continue
+		case errors.Is(err, syscall.EMFILE), errors.Is(err, syscall.ENFILE):
+			if g.noted.now() {
+				g.log.Warn("closing silent connections: no descriptors are left; raise the limit of open files (ulimit -n, LimitNOFILE=)", "error", err)
+			}
+			if pause == 0 && g.evictOne(anyConn) {
+				pause = time.Millisecond
+				continue
+			}
+		case !errors.Is(err, syscall.ENOBUFS) && !errors.Is(err, syscall.ENOMEM):
+			return err
+		}
+		pause = min(max(2*pause, time.Millisecond), time.Second)
+		select {
+		case <-time.After(pause):
+		case <-closing:
+			return nil
 		}
 	}
 }

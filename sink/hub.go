@@ -38,12 +38,11 @@ type hub struct {
 	ln      net.Listener
 	server  *http.Server
 	served  chan struct{} // closed when no connection is accepted any more
+	turning sync.WaitGroup
 	closing chan struct{}
-	// parked are the readers that wait, returned the connections of those that
-	// waited.
-	parked   sync.WaitGroup
-	returned chan net.Conn
-	parking  sync.Mutex // no wait begins once closing is closed
+	// parked are the readers that wait.
+	parked  sync.WaitGroup
+	parking sync.Mutex // no wait begins once closing is closed
 }
 
 func newHub(live Live, logger *slog.Logger, g *gate) *hub {
@@ -51,7 +50,7 @@ func newHub(live Live, logger *slog.Logger, g *gate) *hub {
 		logger = slog.New(slog.DiscardHandler)
 	}
 	g.log = logger
-	h := &hub{live: live, log: logger, gate: g, closing: make(chan struct{}), returned: make(chan net.Conn)}
+	h := &hub{live: live, log: logger, gate: g, closing: make(chan struct{})}
 	h.table.Store(newTable(nil))
 	return h
 }
@@ -79,6 +78,7 @@ func (h *hub) serve(ln net.Listener, handler http.HandlerFunc) {
 			}
 			defer c.serving.Store(false)
 			if r.ContentLength != 0 {
+				w.Header().Set("Connection", "close") // after a body it cannot rest
 				_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(requestTimeout))
 			}
 			handler(w, r)
@@ -90,17 +90,13 @@ func (h *hub) serve(ln net.Listener, handler http.HandlerFunc) {
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
 			return context.WithValue(ctx, connKey{}, c)
 		},
-		ErrorLog: log.New(debugWriter{h.log}, "", 0),
+		ConnState: turnState,
+		ErrorLog:  log.New(debugWriter{h.log}, "", 0),
 	}
-	var accepting sync.WaitGroup
-	accepting.Go(func() { _ = h.server.Serve(returns{h.returned, h.closing, ln.Addr()}) })
+	h.turning.Go(func() { _ = h.server.Serve(turnListener{h.gate, ln.Addr()}) })
 	go func() {
 		defer close(h.served)
-		defer accepting.Wait()
-		err := h.server.Serve(&listener{ln, h.gate, h.closing})
-		select {
-		case <-h.closing:
-		default:
+		if err := h.gate.accept(ln, h.closing); err != nil {
 			h.log.Error("a listener failed and answers no more: restart the daemon", "listener", ln.Addr().String(), "error", err)
 		}
 	}()
@@ -141,6 +137,8 @@ func (h *hub) close(ctx context.Context) error {
 	// first of a connection.
 	h.gate.awaitFirst(ctx, silentGrace)
 	h.gate.closeIf(func(c *conn) bool { return !c.served.Load() && !c.serving.Load() })
+	h.gate.end()
+	h.turning.Wait()
 	err := h.server.Shutdown(ctx)
 	h.parked.Wait()
 	if err != nil {

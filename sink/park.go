@@ -118,35 +118,11 @@ func (s *Server) wait(p *peer, q *query, gone <-chan struct{}) *Endpoint {
 	}
 }
 
-// giveBack tells whether net/http took the connection again.
+// giveBack tells whether the connection waits for another request.
 func (s *Server) giveBack(c *conn) bool {
 	_ = c.SetDeadline(time.Time{})
-	c.served.Store(false) // to net/http it is new
-	select {
-	case s.returned <- c:
-		return true
-	case <-s.closing:
-		return false
-	}
+	return s.gate.rest(c)
 }
-
-// returns is the listener through which net/http gets connections back.
-type returns struct {
-	conns   <-chan net.Conn
-	closing <-chan struct{}
-	addr    net.Addr
-}
-
-func (r returns) Accept() (net.Conn, error) {
-	select {
-	case c := <-r.conns:
-		return c, nil
-	case <-r.closing:
-		return nil, net.ErrClosed
-	}
-}
-func (r returns) Close() error   { return nil }
-func (r returns) Addr() net.Addr { return r.addr }
 
 // detached is the answer on a connection that net/http has let go of.
 type detached struct {

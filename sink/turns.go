@@ -1,0 +1,310 @@
+package sink
+
+import (
+	"bytes"
+	"errors"
+	"net"
+	"net/http"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// net/http keeps some 20 KB of buffers and stacks for each connection that it
+// has, also while nothing is said on it: thousands of them would be most of the
+// daemon's memory. So it has a connection only for a turn, from the first byte
+// of a request until the answer is written. In between the connection rests,
+// with one small stack that waits for a byte.
+//
+// How many turns there are at once is limited, and shared evenly among the
+// users who are connected. Who takes long to send a request holds a turn only
+// until somebody else of the same user wants one.
+
+const (
+	// turnsMost is how many connections net/http has at once.
+	turnsMost = 256
+	// slowTurn is how long somebody who has a turn must keep us waiting for a
+	// piece of the request, or until there is room for the answer, before others
+	// may take the turn away.
+	slowTurn = 100 * time.Millisecond
+)
+
+// errRests ends net/http's wait for another request.
+var errRests = errors.New("the connection rests")
+
+// turn is a connection as net/http has it.
+type turn struct {
+	*conn
+	// idle: net/http waits for another request; rests: it was told to let go.
+	idle, rests atomic.Bool
+	// tail is the end of what net/http has read. It reads in one goroutine at a
+	// time.
+	tail [4]byte
+	// reading and writing are when the read or write that is under way began, in
+	// nanoseconds after since; 0 for none.
+	reading, writing atomic.Int64
+	// given is closed when the turn begins; since is when, zero before. Guarded
+	// by gate.mu.
+	given chan struct{}
+	since time.Time
+}
+
+// Read implements [net.Conn]. Between requests net/http may still hold a part
+// of the next one. It holds none if what it read last is the end of a header:
+// then the connection can rest.
+func (t *turn) Read(b []byte) (int, error) {
+	if t.idle.Load() {
+		if bytes.HasSuffix(t.tail[:], []byte("\n\r\n")) || bytes.HasSuffix(t.tail[:], []byte("\n\n")) {
+			t.rests.Store(true)
+			return 0, errRests
+		}
+		t.served.Store(false) // another request has begun
+		_ = t.SetReadDeadline(time.Now().Add(requestTimeout))
+	}
+	t.reading.Store(t.age())
+	n, err := t.conn.Read(b)
+	t.reading.Store(0)
+	if n >= len(t.tail) {
+		copy(t.tail[:], b[n-len(t.tail):n])
+	} else {
+		copy(t.tail[:], t.tail[n:])
+		copy(t.tail[len(t.tail)-n:], b[:n])
+	}
+	return n, err
+}
+
+// Write implements [net.Conn].
+func (t *turn) Write(b []byte) (int, error) {
+	t.writing.Store(t.age())
+	defer t.writing.Store(0)
+	return t.conn.Write(b)
+}
+
+func (t *turn) age() int64 { return int64(time.Since(t.since)) + 1 }
+
+// slow tells whether the other end keeps us waiting. What it sends while it is
+// answered is not waited for.
+func (t *turn) slow() bool {
+	longSince := func(began int64) bool { return began > 0 && t.age()-began >= int64(slowTurn) }
+	return longSince(t.writing.Load()) || !t.served.Load() && longSince(t.reading.Load())
+}
+
+// Close implements [net.Conn]: a connection that rests stays open.
+func (t *turn) Close() error {
+	t.gate.endTurn(t)
+	if t.rests.Load() && t.gate.rest(t.conn) {
+		return nil
+	}
+	return t.conn.Close()
+}
+
+// turnState is the [http.Server.ConnState] of connections that are turns.
+func turnState(c net.Conn, s http.ConnState) {
+	t := c.(*turn)
+	t.idle.Store(s == http.StateIdle)
+	if s == http.StateHijacked {
+		t.gate.endTurn(t)
+	}
+}
+
+// rest waits for the next request on c and passes it on to net/http. It
+// returns false when there are no turns any more.
+func (g *gate) rest(c *conn) bool {
+	g.mu.Lock()
+	over := g.over
+	if !over {
+		g.resting.Add(1)
+	}
+	g.mu.Unlock()
+	if over {
+		return false
+	}
+	c.resting.Store(true)
+	go func() {
+		defer g.resting.Done()
+		if !g.awaitTurn(c) {
+			c.Close()
+		}
+	}()
+	return true
+}
+
+func (g *gate) awaitTurn(c *conn) bool {
+	if len(c.ahead) == 0 {
+		patience := requestTimeout
+		if c.served.Load() {
+			patience = idleTimeout
+		}
+		_ = c.SetReadDeadline(time.Now().Add(patience))
+		if c.awaitByte(); len(c.ahead) == 0 {
+			return false
+		}
+	}
+	c.served.Store(false)
+	c.resting.Store(false)
+	t := g.takeTurn(c)
+	if t == nil {
+		return false
+	}
+	select {
+	case g.turns <- t:
+		return true
+	case <-g.ended:
+		g.endTurn(t)
+		return false
+	}
+}
+
+// takeTurn waits for a turn of c, no longer than requestTimeout. It returns nil
+// when c gets none.
+func (g *gate) takeTurn(c *conn) *turn {
+	t := &turn{conn: c}
+	g.mu.Lock()
+	if g.mayBegin(c.peer.uid) {
+		g.begin(t)
+		g.mu.Unlock()
+		return t
+	}
+	t.given = make(chan struct{})
+	g.queued[c.peer.uid] = append(g.queued[c.peer.uid], t)
+	g.mu.Unlock()
+	until := time.Now().Add(requestTimeout)
+	again := time.NewTicker(slowTurn) // only while there is a crowd
+	defer again.Stop()
+	for {
+		select {
+		case <-t.given:
+			return t
+		case now := <-again.C:
+			if !g.stillWaits(t, now.Before(until)) {
+				return nil
+			}
+			g.hurry(c.peer.uid)
+		case <-g.ended:
+			if !g.stillWaits(t, false) {
+				return nil
+			}
+		}
+	}
+}
+
+// stillWaits tells whether t may go on to wait for its beginning, or has begun.
+func (g *gate) stillWaits(t *turn, inTime bool) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	_, open := g.conns[t.conn]
+	if open && inTime || !t.since.IsZero() {
+		return true
+	}
+	uid := t.peer.uid
+	g.queued[uid] = slices.DeleteFunc(g.queued[uid], func(w *turn) bool { return w == t })
+	if len(g.queued[uid]) == 0 {
+		delete(g.queued, uid)
+	}
+	return false
+}
+
+// hurry ends the oldest turn of a user that is slow.
+func (g *gate) hurry(uid uint32) {
+	g.mu.Lock()
+	var slowest *turn
+	for c := range g.conns {
+		t := c.turn
+		if t != nil && c.peer.uid == uid && t.slow() && (slowest == nil || t.since.Before(slowest.since)) {
+			slowest = t
+		}
+	}
+	g.mu.Unlock()
+	if slowest != nil {
+		slowest.conn.Close()
+		g.endTurn(slowest)
+	}
+}
+
+// mayBegin tells whether a user has fewer turns than its share.
+func (g *gate) mayBegin(uid uint32) bool {
+	return g.begun[uid] < max(turnsMost/max(len(g.byUser), 1), 1)
+}
+
+func (g *gate) begin(t *turn) {
+	t.since = time.Now()
+	t.turn = t
+	g.begun[t.peer.uid]++
+	if t.given != nil {
+		close(t.given)
+	}
+}
+
+// endTurn gives the place of t to who came last: those who came before may be
+// many and slow, and get theirs when there are no newer ones.
+func (g *gate) endTurn(t *turn) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if t.turn != t {
+		return
+	}
+	t.turn = nil
+	uid := t.peer.uid
+	if g.begun[uid]--; g.begun[uid] == 0 {
+		delete(g.begun, uid)
+	}
+	for len(g.queued[uid]) > 0 && g.mayBegin(uid) {
+		last := len(g.queued[uid]) - 1
+		next := g.queued[uid][last]
+		g.queued[uid] = g.queued[uid][:last]
+		g.begin(next)
+	}
+	if len(g.queued[uid]) == 0 {
+		delete(g.queued, uid)
+	}
+}
+
+// end has no more turns begin, and waits for those who rest; their connections
+// are closed.
+func (g *gate) end() {
+	g.mu.Lock()
+	if !g.over {
+		g.over = true
+		close(g.ended)
+	}
+	g.mu.Unlock()
+	g.closeIf(func(c *conn) bool { return c.resting.Load() })
+	g.resting.Wait()
+}
+
+// turnListener gives net/http its turns.
+type turnListener struct {
+	gate *gate
+	addr net.Addr
+}
+
+func (l turnListener) Accept() (net.Conn, error) {
+	select {
+	case t := <-l.gate.turns:
+		return t, nil
+	case <-l.gate.ended:
+		return nil, net.ErrClosed
+	}
+}
+func (l turnListener) Close() error   { return nil }
+func (l turnListener) Addr() net.Addr { return l.addr }
+
+// crowd is the part of a gate that is about turns.
+type crowd struct {
+	turns   chan *turn // to net/http
+	ended   chan struct{}
+	resting sync.WaitGroup
+
+	// Guarded by gate.mu.
+	over   bool
+	begun  map[uint32]int // turns by user
+	queued map[uint32][]*turn
+}
+
+func newCrowd() crowd {
+	return crowd{
+		turns: make(chan *turn), ended: make(chan struct{}),
+		begun: make(map[uint32]int), queued: make(map[uint32][]*turn),
+	}
+}

@@ -1,0 +1,201 @@
+package sink
+
+import (
+	"bufio"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+const plainGet = "GET /v1/tokens/bot HTTP/1.1\r\nHost: x\r\n\r\n"
+
+func dialSocket(t testing.TB, path string) net.Conn {
+	t.Helper()
+	c, err := net.Dial("unix", path)
+	must(t, err)
+	t.Cleanup(func() { c.Close() })
+	return c
+}
+
+// wantAnswers reads answers with this code.
+func wantAnswers(t testing.TB, r *bufio.Reader, n, code int) {
+	t.Helper()
+	for i := range n {
+		resp, err := http.ReadResponse(r, nil)
+		if err != nil {
+			t.Fatalf("answer %d: %v", i, err)
+		}
+		_, err = io.Copy(io.Discard, resp.Body)
+		must(t, err)
+		if resp.StatusCode != code {
+			t.Errorf("answer %d is %d, want %d", i, resp.StatusCode, code)
+		}
+	}
+}
+
+func TestAConnectionBetweenRequestsCostsLittle(t *testing.T) {
+	const conns = 1000
+	d := newDaemon()
+	s, byName := serve(t, d, "bot")
+	d.publish(t, version("bot", 1), byName["bot"])
+	get(t, s, "/v1/tokens/bot") // what is made once
+	before := memory()
+	readers := make([]*bufio.Reader, conns)
+	for i := range readers {
+		c := dialSocket(t, s.Path())
+		_, err := io.WriteString(c, plainGet)
+		must(t, err)
+		readers[i] = bufio.NewReaderSize(c, 16)
+		wantAnswers(t, readers[i], 1, 200)
+	}
+	until(t, func() bool { return s.gate.atRest() >= conns })
+	each := (memory() - before) / conns
+	t.Logf("a connection costs %d bytes, with the test's own end", each)
+	if each > 8<<10 {
+		t.Errorf("a connection costs %d bytes, want at most 8 KB", each)
+	}
+}
+
+func (g *gate) atRest() (n int) {
+	g.closeIf(func(c *conn) bool {
+		if c.resting.Load() {
+			n++
+		}
+		return false
+	})
+	return n
+}
+
+func TestRequestsInPiecesAreAllAnswered(t *testing.T) {
+	t.Parallel()
+	for name, pieces := range map[string][]string{
+		"one by one":                     {plainGet, plainGet, plainGet},
+		"all at once":                    {plainGet + plainGet + plainGet},
+		"with the next one's first byte": {plainGet + "G", plainGet[1:] + "GET", plainGet[3:]},
+		"byte by byte":                   strings.Split(plainGet+plainGet+plainGet, ""),
+		"with line ends in between":      {plainGet + "\r\n", plainGet, plainGet},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				d := newDaemon()
+				p := &pipes{conns: make(chan net.Conn), closed: make(chan struct{})}
+				s := newServer(t, d, ServerOptions{Inherited: p})
+				s.gate.peer = func(net.Conn) (peer, error) { return peer{}, nil }
+				e := endpoint(t, s, "bot", nil)
+				s.Update(e)
+				d.publish(t, version("bot", 1), e)
+				must(t, s.Listen())
+				near, far := net.Pipe()
+				defer near.Close()
+				p.conns <- far
+				go func() {
+					for _, piece := range pieces {
+						_, _ = io.WriteString(near, piece)
+						synctest.Wait() // all that can be done with it is done
+					}
+				}()
+				wantAnswers(t, bufio.NewReader(near), 3, 200)
+			})
+		})
+	}
+}
+
+// A crowd of honest readers of one user is answered, every one.
+func TestMoreThanThereIsRoomForAreAnsweredInTurn(t *testing.T) {
+	t.Parallel()
+	d := newDaemon()
+	s, byName := serve(t, d, "bot")
+	d.publish(t, version("bot", 1), byName["bot"])
+	var all sync.WaitGroup
+	for range 3 * turnsMost {
+		c := dialSocket(t, s.Path())
+		all.Go(func() {
+			if _, err := io.WriteString(c, plainGet); err != nil {
+				t.Error(err)
+				return
+			}
+			line, err := bufio.NewReader(c).ReadString('\n')
+			if err != nil || line != "HTTP/1.1 200 OK\r\n" {
+				t.Errorf("answer %q, %v", line, err)
+			}
+		})
+	}
+	all.Wait()
+	until(t, func() bool { return s.gate.atRest() == 3*turnsMost })
+}
+
+func TestWhoSendsSlowlyMakesRoomForOthers(t *testing.T) {
+	t.Parallel()
+	d := newDaemon()
+	s, byName := serve(t, d, "bot")
+	d.publish(t, version("bot", 1), byName["bot"])
+	// The first half are slow from the beginning, the others in a second request.
+	for i := range 3 * turnsMost {
+		c := dialSocket(t, s.Path())
+		text := "GET /v1/tok"
+		if i%2 == 1 {
+			text = plainGet + text
+		}
+		_, err := io.WriteString(c, text)
+		must(t, err)
+	}
+	until(t, func() bool { begun, _ := s.gate.turnsNow(); return begun == turnsMost })
+	begin := time.Now()
+	wantAnswer(t, get(t, s, "/v1/tokens/bot"), 200, "t1.bot-1.")
+	t.Logf("answered after %v", time.Since(begin))
+	if took := time.Since(begin); took > requestTimeout/2 {
+		t.Errorf("it took %v", took)
+	}
+	if begun, _ := s.gate.turnsNow(); begun > turnsMost {
+		t.Errorf("%d turns at once, want at most %d", begun, turnsMost)
+	}
+}
+
+// turnsNow counts the turns that began and those that are waited for.
+func (g *gate) turnsNow() (begun, waiting int) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, n := range g.begun {
+		begun += n
+	}
+	for _, q := range g.queued {
+		waiting += len(q)
+	}
+	return begun, waiting
+}
+
+func TestUsersShareTheTurnsEvenly(t *testing.T) {
+	t.Parallel()
+	g := newGate(100, 100, false, nil, nil)
+	begin := func(uid uint32) bool {
+		c := &conn{peer: peer{uid: uid}, gate: g}
+		g.conns[c] = struct{}{}
+		g.byUser[uid]++
+		if !g.mayBegin(uid) {
+			return false
+		}
+		g.begin(&turn{conn: c})
+		return true
+	}
+	for i := range turnsMost + 1 {
+		if got := begin(1); got != (i < turnsMost) {
+			t.Fatalf("turn %d of the only user: %v", i+1, got)
+		}
+	}
+	for i := range turnsMost/2 + 1 {
+		if got := begin(2); got != (i < turnsMost/2) {
+			t.Fatalf("turn %d of the second user: %v", i+1, got)
+		}
+	}
+	for uid := range uint32(turnsMost * 2) {
+		if !begin(100 + uid) {
+			t.Fatalf("user %d of %d has no turn", uid+1, 2*turnsMost)
+		}
+	}
+}

@@ -24,7 +24,8 @@ type conn struct {
 	closed                   sync.Once
 	// ahead was read from the connection before its time.
 	ahead []byte
-	// turn is net/http's hold on the connection; nil without. Guarded by gate.mu.
+	// turn is net/http's hold on the connection, or what it waits for; nil
+	// without. Guarded by gate.mu.
 	turn *turn
 }
 
@@ -82,12 +83,13 @@ type gate struct {
 	firsts chan struct{}
 }
 
-// limits keeps a part of the process's descriptors for the daemon's own work:
-// where only 1024 are allowed, the defaults would leave none.
+// limits keeps a part of the process's descriptors for the daemon's own work
+// and for other listeners: where only 1024 are allowed, the defaults would
+// leave none.
 func limits(most, mostPerUser int) (int, int) {
 	var r syscall.Rlimit
 	if syscall.Getrlimit(syscall.RLIMIT_NOFILE, &r) == nil && r.Cur < uint64(most)+512 {
-		most = int(r.Cur) / 2
+		most = max(int(r.Cur)/4, 1)
 	}
 	return most, min(mostPerUser, max(most/2, 1))
 }
@@ -180,6 +182,10 @@ func (g *gate) forget(c *conn) {
 	defer g.mu.Unlock()
 	defer g.heard()
 	delete(g.conns, c)
+	if t := c.turn; t != nil && t.since.IsZero() {
+		g.dequeue(t)
+		close(t.given)
+	}
 	if g.byUser[c.peer.uid]--; g.byUser[c.peer.uid] <= 0 {
 		delete(g.byUser, c.peer.uid)
 	}

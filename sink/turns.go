@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"net/http"
+	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -74,8 +75,11 @@ func (t *turn) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// Write implements [net.Conn].
+// Write implements [net.Conn]. Who sends many requests at once is answered
+// while others are, too: without the pause each such connection would have a
+// processor for 10 ms.
 func (t *turn) Write(b []byte) (int, error) {
+	runtime.Gosched()
 	t.writing.Store(t.age())
 	defer t.writing.Store(0)
 	return t.conn.Write(b)
@@ -87,7 +91,7 @@ func (t *turn) age() int64 { return int64(time.Since(t.since)) + 1 }
 // answered is not waited for.
 func (t *turn) slow() bool {
 	longSince := func(began int64) bool { return began > 0 && t.age()-began >= int64(slowTurn) }
-	return longSince(t.writing.Load()) || !t.served.Load() && longSince(t.reading.Load())
+	return !t.since.IsZero() && (longSince(t.writing.Load()) || !t.served.Load() && longSince(t.reading.Load()))
 }
 
 // Close implements [net.Conn]: a connection that rests stays open.
@@ -167,58 +171,61 @@ func (g *gate) takeTurn(c *conn) *turn {
 		return t
 	}
 	t.given = make(chan struct{})
-	g.queued[c.peer.uid] = append(g.queued[c.peer.uid], t)
+	g.enqueue(t)
 	g.mu.Unlock()
-	until := time.Now().Add(requestTimeout)
-	again := time.NewTicker(slowTurn) // only while there is a crowd
-	defer again.Stop()
-	for {
-		select {
-		case <-t.given:
-			return t
-		case now := <-again.C:
-			if !g.stillWaits(t, now.Before(until)) {
-				return nil
-			}
-			g.hurry(c.peer.uid)
-		case <-g.ended:
-			if !g.stillWaits(t, false) {
-				return nil
-			}
-		}
+	patience := time.NewTimer(requestTimeout)
+	defer patience.Stop()
+	select {
+	case <-t.given:
+	case <-patience.C:
+	case <-g.ended:
 	}
-}
-
-// stillWaits tells whether t may go on to wait for its beginning, or has begun.
-func (g *gate) stillWaits(t *turn, inTime bool) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	_, open := g.conns[t.conn]
-	if open && inTime || !t.since.IsZero() {
-		return true
+	if t.since.IsZero() {
+		g.dequeue(t)
+		return nil
 	}
-	uid := t.peer.uid
-	g.queued[uid] = slices.DeleteFunc(g.queued[uid], func(w *turn) bool { return w == t })
-	if len(g.queued[uid]) == 0 {
-		delete(g.queued, uid)
-	}
-	return false
+	return t
 }
 
-// hurry ends the oldest turn of a user that is slow.
+func (g *gate) enqueue(t *turn) {
+	uid := t.peer.uid
+	t.turn = t
+	g.queued[uid] = append(g.queued[uid], t)
+	if g.hurries[uid] == nil {
+		g.hurries[uid] = time.AfterFunc(slowTurn, func() { g.hurry(uid) })
+	}
+}
+
+func (g *gate) dequeue(t *turn) {
+	uid := t.peer.uid
+	t.turn = nil
+	if g.queued[uid] = slices.DeleteFunc(g.queued[uid], func(w *turn) bool { return w == t }); len(g.queued[uid]) == 0 {
+		delete(g.queued, uid)
+	}
+}
+
+// hurry ends the slow turns of a user, as many as others wait for, and comes
+// back as long as some wait.
 func (g *gate) hurry(uid uint32) {
+	var slow []*turn
 	g.mu.Lock()
-	var slowest *turn
-	for c := range g.conns {
-		t := c.turn
-		if t != nil && c.peer.uid == uid && t.slow() && (slowest == nil || t.since.Before(slowest.since)) {
-			slowest = t
+	waiting := len(g.queued[uid])
+	if waiting == 0 || g.over {
+		delete(g.hurries, uid)
+	} else {
+		g.hurries[uid].Reset(slowTurn)
+		for c := range g.conns {
+			if t := c.turn; t != nil && c.peer.uid == uid && t.slow() && len(slow) < waiting {
+				slow = append(slow, t)
+			}
 		}
 	}
 	g.mu.Unlock()
-	if slowest != nil {
-		slowest.conn.Close()
-		g.endTurn(slowest)
+	for _, t := range slow {
+		t.conn.Close()
+		g.endTurn(t)
 	}
 }
 
@@ -227,6 +234,7 @@ func (g *gate) mayBegin(uid uint32) bool {
 	return g.begun[uid] < max(turnsMost/max(len(g.byUser), 1), 1)
 }
 
+// begin has g.mu locked.
 func (g *gate) begin(t *turn) {
 	t.since = time.Now()
 	t.turn = t
@@ -241,7 +249,7 @@ func (g *gate) begin(t *turn) {
 func (g *gate) endTurn(t *turn) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if t.turn != t {
+	if t.turn != t || t.since.IsZero() {
 		return
 	}
 	t.turn = nil
@@ -249,14 +257,10 @@ func (g *gate) endTurn(t *turn) {
 	if g.begun[uid]--; g.begun[uid] == 0 {
 		delete(g.begun, uid)
 	}
-	for len(g.queued[uid]) > 0 && g.mayBegin(uid) {
-		last := len(g.queued[uid]) - 1
-		next := g.queued[uid][last]
-		g.queued[uid] = g.queued[uid][:last]
-		g.begin(next)
-	}
-	if len(g.queued[uid]) == 0 {
-		delete(g.queued, uid)
+	for q := g.queued[uid]; len(q) > 0 && g.mayBegin(uid); q = g.queued[uid] {
+		newest := q[len(q)-1]
+		g.dequeue(newest)
+		g.begin(newest)
 	}
 }
 
@@ -267,6 +271,9 @@ func (g *gate) end() {
 	if !g.over {
 		g.over = true
 		close(g.ended)
+		for _, timer := range g.hurries {
+			timer.Stop()
+		}
 	}
 	g.mu.Unlock()
 	g.closeIf(func(c *conn) bool { return c.resting.Load() })
@@ -297,14 +304,16 @@ type crowd struct {
 	resting sync.WaitGroup
 
 	// Guarded by gate.mu.
-	over   bool
-	begun  map[uint32]int // turns by user
-	queued map[uint32][]*turn
+	over    bool
+	begun   map[uint32]int // turns by user
+	queued  map[uint32][]*turn
+	hurries map[uint32]*time.Timer // of users whose queue is looked after
 }
 
 func newCrowd() crowd {
 	return crowd{
 		turns: make(chan *turn), ended: make(chan struct{}),
 		begun: make(map[uint32]int), queued: make(map[uint32][]*turn),
+		hurries: make(map[uint32]*time.Timer),
 	}
 }

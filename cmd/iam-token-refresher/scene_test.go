@@ -39,6 +39,7 @@ type scene struct {
 	// one second neither lives longer.
 	coarse bool
 	dir    string
+	binary string // the program; the test binary itself if empty
 	// health and metadata are the addresses of the daemon's listeners.
 	health, metadata string
 	socket           *http.Client
@@ -118,7 +119,11 @@ func (s *scene) write(name, text string) {
 }
 
 // plot is what a scene's token is like: YAML within the braces of each.
-type plot struct{ source, probe, refresh string }
+type plot struct {
+	source, probe, refresh string
+	// sinks are lines in place of the usual ones.
+	sinks string
+}
 
 // org is the probe that fits the cloud.
 const org = "tracker: {cloud_org_id: " + emulator.CloudOrgID + "}"
@@ -144,18 +149,25 @@ func (s *scene) configure(name string, p plot, once bool) {
 	if p.refresh == "" {
 		p.refresh = `schedule: "@every 8000h"`
 	}
+	usual := p.sinks == ""
+	if usual {
+		p.sinks = `      - file: {path: $S/` + name + `.token}
+`
+	}
 	config := `tokens:
   - name: bot
     source: {` + p.source + `}
     refresh: {` + p.refresh + `}
     probe: {` + p.probe + `}
     sinks:
-      - file: {path: $S/` + name + `.token}
-`
-	if !once {
+` + p.sinks
+	if !once && usual {
 		config += `      - socket: {path: $S/s}
       - metadata: {listen: "` + s.metadata + `"}
-state_dir: $S/state
+`
+	}
+	if !once {
+		config += `state_dir: $S/state
 status: {listen: "` + s.health + `"}
 `
 	}
@@ -166,9 +178,11 @@ status: {listen: "` + s.health + `"}
 // exec prepares the program.
 func (s *scene) exec(args ...string) *exec.Cmd {
 	s.Helper()
-	path, err := exec.LookPath(program)
-	if err != nil {
-		s.Fatal(err)
+	path := s.binary
+	if path == "" {
+		var err error
+		path, err = exec.LookPath(program)
+		s.try(err)
 	}
 	cmd := exec.Command(path, args...)
 	cmd.Dir = s.dir

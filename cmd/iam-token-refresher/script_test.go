@@ -16,7 +16,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){program: main})
+	testscript.Main(tests{m}, map[string]func(){program: main})
 }
 
 // TestScripts runs the program itself on an emulated cloud of its own for each

@@ -13,12 +13,5 @@ func isTTY(f *os.File) bool {
 	return err == nil
 }
 
-// harden keeps values out of core dumps. The programs that we start inherit
-// the limit, and may raise it again.
-func harden() {
-	var limit unix.Rlimit
-	if unix.Getrlimit(unix.RLIMIT_CORE, &limit) == nil {
-		limit.Cur = 0
-		_ = unix.Setrlimit(unix.RLIMIT_CORE, &limit)
-	}
-}
+// harden keeps values out of core dumps.
+func harden() { lowerCoreLimit() }

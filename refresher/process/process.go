@@ -19,13 +19,17 @@ import (
 // nothing but their own children can be left to.
 type Owner struct {
 	mu       sync.Mutex
+	core     limit        // on core files, that programs are given
 	starting int          // forks that may be under way
 	ours     map[int]bool // started, and perhaps not waited for yet
 	rung     chan struct{}
 }
 
-// New makes an Owner. It does nothing by itself.
-func New() *Owner { return &Owner{ours: map[int]bool{}, rung: make(chan struct{}, 1)} }
+// New makes an Owner. It does nothing by itself. Programs get the limit on core
+// files that is in force now, whatever we set for ourselves later.
+func New() *Owner {
+	return &Owner{core: coreLimit(), ours: map[int]bool{}, rung: make(chan struct{}, 1)}
+}
 
 // Phases are called by [Owner.Run] where they are not nil.
 type Phases struct {
@@ -72,6 +76,7 @@ func (o *Owner) start(cmd *exec.Cmd) error {
 	defer o.mu.Unlock()
 	if o.starting--; err == nil {
 		o.ours[cmd.Process.Pid] = true
+		o.core.give(cmd.Process.Pid)
 	}
 	o.ring()
 	return err

@@ -166,6 +166,26 @@ func TestItsNumberIsStillItsOwnWhenAProgramHasEnded(t *testing.T) {
 	}
 }
 
+func TestProgramsGetBackTheLimitOnCoreFilesThatWasInForce(t *testing.T) {
+	t.Parallel()
+	for _, before := range []uint64{0, 4096} { // one of them is not the limit of today
+		o := New()
+		o.core.Cur = min(before, o.core.Max)
+		// It reads its limit once it has been given.
+		cmd := exec.Command("sh", "-c", "read go; ulimit -S -c")
+		in, err := cmd.StdinPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		var out strings.Builder
+		cmd.Stdout = &out
+		err = o.Run(cmd, Phases{Started: func() { _, _ = io.WriteString(in, "go\n") }})
+		if want := fmt.Sprintln(o.core.Cur / 512); err != nil || out.String() != want {
+			t.Errorf("its limit is %q, not %q: %v", out.String(), want, err)
+		}
+	}
+}
+
 func TestAProgramThatCannotBeStartedIsNobodys(t *testing.T) {
 	t.Parallel()
 	o := New()

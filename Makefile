@@ -29,14 +29,14 @@ simulate: ## SEEDS=1000: 30 days of faults of one daemon in a second, for each s
 	cd refresher/simulation && $(GO) test -run TestSimulation -timeout 30m -seeds $(SEEDS)
 
 lint: ## gofumpt, vet, staticcheck, the arrows between packages
-	@files=$$($(TOOL) gofumpt -l cmd refresher sink systemd .ci/compat); [ -z "$$files" ] || { echo "not formatted (make fmt):"; echo "$$files"; exit 1; }
+	@files=$$($(TOOL) gofumpt -l cmd refresher sink systemd kubernetes .ci/compat); [ -z "$$files" ] || { echo "not formatted (make fmt):"; echo "$$files"; exit 1; }
 	$(GO) vet ./...
 	$(TOOL) staticcheck ./...
 	$(GO) mod tidy -diff
 	$(GO) test -run 'Arrows|Domain|DoesNotContain' ./refresher/daemon
 
 fmt: ## format the code
-	$(TOOL) gofumpt -w cmd refresher sink systemd .ci/compat
+	$(TOOL) gofumpt -w cmd refresher sink systemd kubernetes .ci/compat
 
 bench: build ## the figures: binary, memory, wake-ups, time to the first token, 1,000 tokens
 	cd .ci/bench && $(GO) run . --refresher ../../bin/iam-token-refresher --emulator ../../bin/iam-emulator
@@ -107,4 +107,41 @@ test-systemd: deb rpm
 		SYSTEMD_PACKAGE="$$(ls -t $(CURDIR)/dist/*.deb | head -1)" SYSTEMD_RPM="$$(ls -t $(CURDIR)/dist/*.rpm | head -1)" \
 		SYSTEMD_EMULATOR=$(CURDIR)/bin/iam-emulator \
 		CGO_ENABLED=0 $(GO) test -count=1 -timeout 10m -v ./systemd
+endif
+
+# IMAGE_BUILD takes further options of "podman build"; docker and buildx do, too.
+# With the same sources, base image and date it makes the same image.
+IMAGE       ?= localhost/iam-token-refresher:$(subst +,-,$(VERSION))
+IMAGE_BUILD ?= podman build --format docker -t $(IMAGE) .
+IMAGE_DATE  ?= $(shell git log -1 --format=%ct 2>/dev/null || date +%s)
+
+.PHONY: image test-image test-kubernetes
+image: ## the container image, with podman or what IMAGE_BUILD says
+	$(IMAGE_BUILD) --build-arg VERSION=$(VERSION) --build-arg REVISION=$$(git rev-parse HEAD 2>/dev/null || echo unknown) --timestamp $(IMAGE_DATE)
+
+# How to reach a throw-away cluster whose node has IMAGE and busybox:1.36, and the
+# address at which its pods reach a server of this process.
+KUBECTL            ?=
+KUBERNETES_ADDRESS ?=
+# How long the test under load takes; KUBERNETES_RESTART restarts the kubelet.
+KUBERNETES_LOAD    ?= 1m
+KUBERNETES_RESTART ?=
+ifeq ($(strip $(KUBECTL)),)
+test-kubernetes: ## the sidecar in a cluster; see the variables beside it
+	@echo "skipped: say in KUBECTL, KUBERNETES_ADDRESS and IMAGE how to reach a throw-away cluster"
+else
+test-kubernetes:
+	KUBECTL='$(KUBECTL)' KUBERNETES_ADDRESS='$(KUBERNETES_ADDRESS)' KUBERNETES_IMAGE='$(IMAGE)' \
+		KUBERNETES_LOAD=$(KUBERNETES_LOAD) KUBERNETES_RESTART='$(KUBERNETES_RESTART)' \
+		$(GO) test -count=1 -timeout 25m -v ./kubernetes
+endif
+
+# The command that takes the arguments of "podman", where IMAGE and busybox:1.36 are.
+PODMAN ?=
+ifeq ($(strip $(PODMAN)),)
+test-image: ## the image with podman alone; see the variable beside it
+	@echo "skipped: say in PODMAN and IMAGE what runs containers"
+else
+test-image:
+	PODMAN='$(PODMAN)' IMAGE='$(IMAGE)' $(GO) test -count=1 -timeout 5m -v ./kubernetes/image
 endif

@@ -40,6 +40,8 @@ var allowed = map[string][]string{
 	"cmd/iam-token-refresher": {"refresher", "refresher/config", "refresher/daemon", "refresher/redact", "refresher/status", "sink"},
 	"cmd/iam-emulator":        {"refresher/emulator"},
 	"cmd/demo":                {},
+	"kubernetes":              {},
+	"kubernetes/reader":       {},
 	"systemd":                 {},
 	"systemd/man":             {},
 }

@@ -6,7 +6,7 @@ LDFLAGS  = -s -w -X main.version=$(VERSION)
 BUILD    = CGO_ENABLED=0 $(GO) build -trimpath -tags grpcnotrace -ldflags '$(LDFLAGS)'
 TOOL     = $(GO) tool -modfile=.ci/tools/go.mod
 
-.PHONY: help demo test test-compat simulate build lint fmt bench generate clean FORCE
+.PHONY: help demo test test-compat simulate simulate-fleet build lint fmt bench generate clean FORCE
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
 
@@ -27,6 +27,9 @@ bin/%: FORCE
 SEEDS ?= 100
 simulate: ## SEEDS=1000: 30 days of faults of one daemon in a second, for each seed
 	cd refresher/simulation && $(GO) test -run TestSimulation -timeout 30m -seeds $(SEEDS)
+
+simulate-fleet: ## ten thousand sidecars of one rollout: what they ask of the cloud together
+	$(GO) test ./refresher/simulation/fleet -count=1 -timeout 30m -v -sidecars 10000
 
 lint: ## gofumpt, vet, staticcheck, the arrows between packages
 	@files=$$($(TOOL) gofumpt -l cmd refresher sink systemd kubernetes .ci/compat); [ -z "$$files" ] || { echo "not formatted (make fmt):"; echo "$$files"; exit 1; }

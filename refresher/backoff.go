@@ -6,9 +6,11 @@ import (
 )
 
 // How long failures wait. A token in trouble makes at most 13 mints and 24
-// probes in any hour: five retries come quickly, then one each 7.5 minutes
-// (probes: eight, then one each 3.75 minutes). So no trouble ends unnoticed
-// for ten minutes, and nobody's API is hammered. Both are shorter where values
+// probes in any hour: five or six come quickly, then one each 8.6 minutes
+// (probes: eight or nine, then one each 4 minutes); a scheduled one may come
+// between. So no trouble ends unnoticed for ten minutes, and nobody's API is
+// hammered, nor are thousands of daemons that got into trouble at one moment in
+// step ever after. Both are shorter where values
 // live shorter or the configured schedule itself asks more often.
 const (
 	backoffFirst  = time.Second
@@ -16,12 +18,12 @@ const (
 	backoffMax    = 5 * time.Minute
 
 	mintBurst    = 5
-	mintInterval = 450 * time.Second
-	mintShare    = 96 // the interval is at most this part of a lifetime: 7.5 min of 12 h
+	mintInterval = 515 * time.Second
+	mintShare    = 84 // the interval is at most this part of a lifetime: 8.6 min of 12 h
 
 	probeBurst    = 8
-	probeInterval = 225 * time.Second
-	probeShare    = 192
+	probeInterval = 240 * time.Second
+	probeShare    = 180
 
 	retryAfterMax    = time.Hour       // longest Retry-After that is obeyed
 	retryAfterUrgent = 5 * time.Minute // the same inside before_expiry
@@ -54,13 +56,11 @@ type budget struct {
 }
 
 // take uses one. Use beyond the burst is forgiven: the budget limits retries,
-// what a schedule asks for is asked for.
-func (b budget) take(now time.Time, interval time.Duration, burst int) budget {
-	tat := b.tat
-	if tat.Before(now) {
-		tat = now
-	}
-	tat = tat.Add(interval)
+// what a schedule asks for is asked for. A budget that nobody used fills up to
+// a part roll in [0,1) beyond its burst, so that what thousands of daemons lose
+// at the same moment does not come back to all of them at once.
+func (b budget) take(now time.Time, interval time.Duration, burst int, roll float64) budget {
+	tat := later(b.tat, now.Add(-time.Duration(roll*float64(interval)))).Add(interval)
 	if full := now.Add(time.Duration(burst) * interval); tat.After(full) {
 		tat = full
 	}
@@ -75,10 +75,14 @@ func (b budget) ready(burst int) time.Time {
 // asked is a server's wish to be left alone.
 type asked struct{ at, until time.Time }
 
-func askedFor(d time.Duration, now time.Time) asked {
+// askedFor is the wish to be left alone for d. A server tells the same to all
+// that it turns away in one moment: they come back spread over half as long
+// again.
+func askedFor(d time.Duration, now time.Time, roll float64) asked {
 	if d <= 0 {
 		return asked{}
 	}
+	d += time.Duration(roll * float64(d) / 2)
 	return asked{at: now, until: now.Add(min(d, retryAfterMax))}
 }
 

@@ -253,7 +253,7 @@ func TestDecisionsFollowTheTableOfWhatIsPublished(t *testing.T) {
 			state: func(s *State, now time.Time) {
 				s.ReportedAt, s.ProbeFailures, s.ProbeNotBefore = now.Add(-time.Second), 5, now.Add(time.Minute)
 				for range probeBurst {
-					s.probes = s.probes.take(now, probeInterval, probeBurst)
+					s.probes = s.probes.take(now, probeInterval, probeBurst, 0)
 				}
 				*s = s.After(hourly(), Witnessed{Lineage: "l", N: 7}, now)
 			}, do: ProbePublished, code: codeConfirm,
@@ -261,7 +261,7 @@ func TestDecisionsFollowTheTableOfWhatIsPublished(t *testing.T) {
 		{
 			name: "but for what the API wants to be left alone", now: "12:30:00",
 			state: func(s *State, now time.Time) {
-				s.probeAsked = askedFor(time.Minute, now)
+				s.probeAsked = askedFor(time.Minute, now, 0)
 				*s = s.After(hourly(), Witnessed{Lineage: "l", N: 7}, now)
 			}, do: Wait, code: codeConfirm, until: "12:31:00",
 		},
@@ -287,13 +287,13 @@ func TestDecisionsFollowTheTableOfWhatIsPublished(t *testing.T) {
 		{
 			name: "Retry-After holds even past the backoff", now: "13:00:00",
 			state: func(s *State, now time.Time) {
-				s.Failures, s.NotBefore, s.mintAsked = 1, now, askedFor(10*time.Minute, now)
+				s.Failures, s.NotBefore, s.mintAsked = 1, now, askedFor(10*time.Minute, now, 0)
 			}, do: Wait, code: codeRetry, until: "13:10:00",
 		},
 		{
 			name: "Retry-After is obeyed for 5 min at most inside before_expiry", now: "21:00:00",
 			state: func(s *State, now time.Time) {
-				s.Failures, s.NotBefore, s.mintAsked = 1, now, askedFor(50*time.Minute, now)
+				s.Failures, s.NotBefore, s.mintAsked = 1, now, askedFor(50*time.Minute, now, 0)
 			}, do: Wait, code: codeRetry, until: "21:05:00",
 		},
 		{

@@ -77,15 +77,15 @@ func (e Started) apply(p Policy, s *State, now time.Time) {
 	switch e.Do {
 	case Mint:
 		s.Minting, s.Requested = true, false
-		s.mints = s.mints.take(now, s.mintPace(p, now), mintBurst)
+		s.mints = s.mints.take(now, s.mintPace(p, now), mintBurst, s.Roll)
 	case ProbeCandidate:
 		s.ProbingCandidate = true
-		s.probes = s.probes.take(now, s.probePace(p, now), probeBurst)
+		s.probes = s.probes.take(now, s.probePace(p, now), probeBurst, s.Roll)
 	case ProbePublished:
 		s.ProbingPublished = true
 		// Reports have limits of their own.
 		if !s.Reported && !s.confirmsAtOnce() {
-			s.probes = s.probes.take(now, s.probePace(p, now), probeBurst)
+			s.probes = s.probes.take(now, s.probePace(p, now), probeBurst, s.Roll)
 		}
 		if s.Reported {
 			s.Reported, s.ReportedAt = false, now
@@ -172,7 +172,7 @@ func (e PublishedProbed) apply(p Policy, s *State, now time.Time) {
 
 // probed notes what any probe says of the API: when to try again.
 func (s *State) probed(p Policy, f Finding, now time.Time) {
-	s.probeAsked = askedFor(f.RetryAfter, now)
+	s.probeAsked = askedFor(f.RetryAfter, now, s.Roll)
 	if f.Throttled {
 		s.Throttle++
 	} else {
@@ -273,7 +273,7 @@ func (e Witnessed) apply(p Policy, s *State, now time.Time) {
 		s.Reported = true
 		return
 	}
-	s.witnesses = s.witnesses.take(now, s.mintPace(p, now), witnessBurst)
+	s.witnesses = s.witnesses.take(now, s.mintPace(p, now), witnessBurst, s.Roll)
 	s.Witnessed, s.outrun = true, s.ProbingPublished
 	if s.SuspectSince.IsZero() {
 		s.SuspectSince = now

@@ -169,7 +169,7 @@ func (s *State) failed(p Policy, now time.Time, f Failure) {
 	if deadline := p.deadline(s.Published); deadline.After(now) {
 		s.NotBefore = earlier(s.NotBefore, deadline) // from then on it is urgent
 	}
-	s.mintAsked = askedFor(f.RetryAfter, now)
+	s.mintAsked = askedFor(f.RetryAfter, now, s.Roll)
 }
 
 // patience is the longest backoff: less for values that live for minutes, and

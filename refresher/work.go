@@ -179,7 +179,7 @@ func (r *Refresher) pumpHost(h *hostLane, now time.Time) {
 			from = &h.normal
 		}
 		start := from.pop()
-		h.rate = h.rate.take(now, interval, burst)
+		h.rate = h.rate.take(now, interval, burst, 0)
 		h.running++
 		start()
 	}

@@ -33,6 +33,9 @@ var allowed = map[string][]string{
 	"refresher/template":   {},
 	"refresher/watch":      {},
 	"sink":                 {"refresher", "refresher/atomicfile", "refresher/process", "refresher/template"},
+
+	"refresher/simulation/fleet": {"refresher", "refresher/config"},
+
 	"refresher/daemon": {
 		"refresher", "refresher/clock", "refresher/config", "refresher/iam", "refresher/probe", "refresher/process", "refresher/redact",
 		"refresher/status", "refresher/store", "refresher/watch", "sink",

@@ -146,19 +146,20 @@ func (a *account) again(now time.Time) *value {
 
 // asked: IAM wants to be left alone; w is locked.
 func (t *token) asked(w *world, d time.Duration, asker bool) {
-	d = min(d, time.Hour)
+	d, latest := min(d, time.Hour), min(d+d/2, time.Hour)
 	if t.prev != nil {
 		deadline := t.prev.ExpiresAt.Add(-third(t.prev))
 		now := w.True()
 		if deadline.Before(now) {
 			deadline = now
 		}
-		d = min(d, deadline.Sub(now)+5*time.Minute)
+		urgent := deadline.Sub(now) + 5*time.Minute
+		d, latest = min(d, urgent), min(latest, urgent)
 	}
 	if asker {
 		t.mintFrom = w.bubble() + d - d/50 - 32*time.Second // the clock may be wrong
 	}
-	w.touch(t, d+capWait, d+capWait, "Retry-After")
+	w.touch(t, latest+capWait, latest+capWait, "Retry-After")
 }
 
 // third is before_expiry as the simulated configuration has it.
@@ -272,7 +273,7 @@ func (p *probe) found(v *value, f refresher.Finding, epoch int) refresher.Findin
 		k.rejections++
 	}
 	if f.RetryAfter > 0 {
-		d := min(f.RetryAfter, time.Hour)
+		d := min(f.RetryAfter+f.RetryAfter/2, time.Hour)
 		w.touch(p.token, d+capWait, d+capWait, "Retry-After of the probe")
 	}
 	return f

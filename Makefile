@@ -64,6 +64,7 @@ man: build ## the manual pages in dist/man, from the help and the configuration 
 
 install: man ## into DESTDIR: program, units, manual pages, completions, a configuration; starts nothing
 	@$(INTO) 755 bin/iam-token-refresher $(DESTDIR)$(PREFIX)/bin/iam-token-refresher
+	@ln -sfn iam-token-refresher $(DESTDIR)$(PREFIX)/bin/docker-credential-iam-token-refresher
 	@for unit in service socket; do \
 		$(INTO) 644 systemd/iam-token-refresher.$$unit $(DESTDIR)$(PREFIX)/lib/systemd/system/iam-token-refresher.$$unit && \
 		sed -i 's,/usr/bin/iam-token-refresher,$(PREFIX)/bin/iam-token-refresher,; s,/etc/iam-token-refresher/,$(SYSCONFDIR)/iam-token-refresher/,' \

@@ -168,8 +168,8 @@ func (t *table) find(name string, p *peer) *Endpoint {
 	return t.permit(t.byName[name], p)
 }
 
-// findService is find for the metadata routes, which know a default.
-func (t *table) findService(name string, p *peer) *Endpoint {
+// findOrDefault is find for reading, which knows a default.
+func (t *table) findOrDefault(name string, p *peer) *Endpoint {
 	e := t.byName[name]
 	if e == nil && name == "default" {
 		e = t.standard

@@ -85,6 +85,15 @@ func renderEnv(v refresher.Version, org string, variables map[string]string, dia
 	return b, nil
 }
 
+// EnvLine spells NAME=VALUE as systemd, docker and sh read it alike. Its error
+// holds nothing of the value.
+func EnvLine(name, value string) (string, error) {
+	if !isVariableName(name) {
+		return "", fmt.Errorf("%q is not a name of a variable: use letters, digits and _, and no digit first", name)
+	}
+	return assign("", name, value)
+}
+
 // assign spells one line. What each reader makes of it:
 // systemd.exec(5), EnvironmentFile=; https://docs.docker.com/reference/cli/docker/container/run/#env;
 // sh(1). Only [plain] text means the same to all three.

@@ -97,7 +97,7 @@ func (s *Server) wait(p *peer, q *query, gone <-chan struct{}) *Endpoint {
 		// These are read before the value is looked at, so that no change is
 		// missed in between.
 		t := s.table.Load()
-		e := t.find(q.name, p)
+		e := t.findOrDefault(q.name, p)
 		if e == nil {
 			return nil
 		}

@@ -29,7 +29,7 @@ func (s *Server) getToken(w http.ResponseWriter, r *http.Request, name string) {
 		return
 	}
 	c := connOf(r.Context())
-	e := s.table.Load().find(name, &c.peer)
+	e := s.table.Load().findOrDefault(name, &c.peer)
 	if e == nil {
 		notFound(w)
 		return

@@ -67,7 +67,7 @@ func (h *hub) getService(w http.ResponseWriter, r *http.Request, name string, p 
 		writeJSON(w, http.StatusForbidden, problem{Error: "forbidden", Reason: "send the header Metadata-Flavor: Google"})
 		return
 	}
-	e := h.table.Load().findService(name, p)
+	e := h.table.Load().findOrDefault(name, p)
 	if e == nil {
 		notFound(w)
 		return

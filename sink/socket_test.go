@@ -236,8 +236,6 @@ func TestTheDefaultTokenIsTheMarkedOrTheOnlyOne(t *testing.T) {
 	d.publish(t, version("default", 1), named)
 	s.Update(byName["a"], marked, named)
 	wantAnswer(t, service("default"), 200, "t1.default-1.")
-	s.Update(byName["a"], marked)
-	wantAnswer(t, get(t, s, "/v1/tokens/default"), 404, "not_found")
 }
 
 func TestTheListHoldsADocumentPerToken(t *testing.T) {
@@ -373,5 +371,38 @@ func TestTheLogHoldsNoValue(t *testing.T) {
 	}
 	if strings.Contains(l.String(), "t1.") {
 		t.Error("the log holds the value")
+	}
+}
+
+func TestTheDefaultIsReadWithoutItsName(t *testing.T) {
+	t.Parallel()
+	d := newDaemon()
+	s := newServer(t, d, ServerOptions{Socket: SocketOptions{Mode: 0o666}})
+	bot := endpoint(t, s, "bot", nil)
+	other, err := s.For("other", nil, true, accounts())
+	must(t, err)
+	must(t, s.Listen())
+	d.publish(t, version("bot", 1), bot)
+	d.publish(t, version("other", 1), other)
+	for name, c := range map[string]struct {
+		endpoints []*Endpoint
+		code      int
+		token     string
+	}{
+		"the only one":         {[]*Endpoint{bot}, 200, "bot"},
+		"the one marked":       {[]*Endpoint{bot, other}, 200, "other"},
+		"none of several":      {[]*Endpoint{bot, endpoint(t, s, "third", nil)}, 404, "not_found"},
+		"one that is so named": {[]*Endpoint{other, endpoint(t, s, "default", nil)}, 503, "unavailable"},
+	} {
+		s.Update(c.endpoints...)
+		a := get(t, s, "/v1/tokens/default", "Accept", "application/json")
+		if a.code != c.code || !strings.Contains(a.body, `"`+c.token+`"`) {
+			t.Errorf("%s: %d with %d bytes, want %d with %q", name, a.code, len(a.body), c.code, c.token)
+		}
+	}
+	s.Update(bot, other)
+	a := get(t, s, "/v1/tokens/default", "If-None-Match", `"abc-1"`, "Prefer", "wait=1")
+	if a.code != http.StatusNotModified {
+		t.Errorf("a wait for the default: %d", a.code)
 	}
 }

@@ -42,8 +42,12 @@ type answer struct {
 	body   []byte
 }
 
-// errAbsent says that there is no daemon to ask.
-var errAbsent = errors.New("the daemon does not answer")
+var (
+	// errAbsent says that there is no daemon to ask.
+	errAbsent = errors.New("the daemon does not answer")
+	// errUnanswered says that there is one, and that it did not answer a request.
+	errUnanswered = errors.New("no answer")
+)
 
 // ask sends one request; header are names and values by turns.
 func (c *client) ask(ctx context.Context, method, path string, header ...string) (*answer, error) {
@@ -71,7 +75,7 @@ func (c *client) unreachable(ctx context.Context, err error) error {
 	where := fmt.Sprintf("%s (from %s)", c.path, c.from)
 	switch {
 	case errors.Is(ctx.Err(), context.DeadlineExceeded):
-		return fmt.Errorf("the daemon on %s did not answer in time: see its log, or wait longer with --timeout", where)
+		return asKind{errUnanswered, fmt.Errorf("the daemon on %s did not answer in time: see its log, or wait longer with --timeout", where)}
 	case ctx.Err() != nil:
 		return ctx.Err()
 	case errors.Is(err, fs.ErrNotExist):
@@ -83,7 +87,7 @@ func (c *client) unreachable(ctx context.Context, err error) error {
 	case errors.Is(err, syscall.ENOTSOCK), errors.Is(err, syscall.EPROTOTYPE):
 		return fmt.Errorf("%s is not a socket: name the daemon's with --socket, ITR_SOCKET or --config", where)
 	}
-	return fmt.Errorf("ask the daemon on the socket %s: %w: see its log", where, bare(err))
+	return asKind{errUnanswered, fmt.Errorf("ask the daemon on the socket %s: %w: see its log", where, bare(err))}
 }
 
 // bare is the cause within net/http's own words.

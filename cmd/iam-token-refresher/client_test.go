@@ -86,7 +86,7 @@ func TestAnswersOfTheDaemonAreExplained(t *testing.T) {
 				w.WriteHeader(c.status)
 				_, _ = w.Write([]byte(c.body))
 			})
-			g := getter{app: testApp(t, nil), place: place{sockets: []string{path}, from: "--socket"}}
+			g := getter{app: testApp(t, nil), place: place{sockets: []string{path}, from: "--socket"}, until: time.Now().Add(patience)}
 			deadline := t.Context()
 			if c.status == 0 {
 				var stop context.CancelFunc
@@ -132,7 +132,7 @@ func TestWhoMayConnectIsReadFromTheSocket(t *testing.T) {
 func TestGetWaitsForADaemonThatIsNotThereYet(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		g := getter{until: time.Now().Add(10 * time.Second)}
+		g := getter{wait: true, until: time.Now().Add(10 * time.Second)}
 		begin, tries := time.Now(), 0
 		err := g.retry(t.Context(), func() error {
 			if tries++; time.Since(begin) < 3*time.Second {

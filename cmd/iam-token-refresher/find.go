@@ -116,6 +116,14 @@ func socketsOf(t config.Token) (paths []string) {
 	return paths
 }
 
+// isDefault tells whether a token is given to who names none.
+func isDefault(t config.Token) bool {
+	return slices.ContainsFunc(t.Sinks, func(s config.Sink) bool {
+		o, ok := s.Options.(*sink.SocketOptions)
+		return ok && (o.Default || t.Name == "default")
+	})
+}
+
 // filesOf are the files that hold a token's value alone.
 func filesOf(t config.Token) (paths []string) {
 	for _, s := range t.Sinks {

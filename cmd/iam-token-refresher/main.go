@@ -8,7 +8,7 @@ import (
 	_ "time/tzdata" // schedules name zones, and images have no zone files
 )
 
-func main() { os.Exit(run(context.Background(), os.Args[1:], os.Stdout, os.Stderr)) }
+func main() { os.Exit(run(context.Background(), arguments(os.Args), os.Stdout, os.Stderr)) }
 
 // run carries out one command line and returns the exit code.
 func run(ctx context.Context, args []string, stdout, stderr *os.File) int {

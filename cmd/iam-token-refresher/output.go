@@ -5,18 +5,22 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 )
 
-// format is the flag -o; it implements pflag.Value. It is json, or how people
-// want it.
-type format struct{ value, plain string }
+// format is the flag -o; it implements pflag.Value.
+type format struct {
+	value   string
+	allowed []string
+}
 
-// addOutput gives a command the flag -o.
-func addOutput(cmd *cobra.Command, plain string) *format {
-	f := &format{value: plain, plain: plain}
-	cmd.Flags().VarP(f, "output", "o", plain+" or json")
+// addOutput gives a command the flag -o: json, or the first for people.
+func addOutput(cmd *cobra.Command, allowed ...string) *format {
+	f := &format{value: allowed[0], allowed: allowed}
+	cmd.Flags().VarP(f, "output", "o", list(allowed, "or"))
 	return f
 }
 
@@ -27,14 +31,22 @@ func (f *format) Type() string { return "format" }
 
 // Set implements pflag.Value.
 func (f *format) Set(value string) error {
-	if value != f.plain && value != "json" {
-		return fmt.Errorf("it must be %s or json", f.plain)
+	if !slices.Contains(f.allowed, value) {
+		return fmt.Errorf("it must be %s", list(f.allowed, "or"))
 	}
 	f.value = value
 	return nil
 }
 
-func (f *format) json() bool { return f.value == "json" }
+func (f *format) json() bool { return f.value == asJSON }
+
+// list joins words as a person would.
+func list(words []string, last string) string {
+	if len(words) < 2 {
+		return strings.Join(words, "")
+	}
+	return fmt.Sprintf("%s %s %s", strings.Join(words[:len(words)-1], ", "), last, words[len(words)-1])
+}
 
 func writeJSON(w io.Writer, doc any) error {
 	b, err := json.MarshalIndent(doc, "", "  ")

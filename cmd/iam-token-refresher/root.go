@@ -76,7 +76,7 @@ Tracker API before anyone else sees it.`,
 	root.SetHelpCommandGroupID(groupOther)
 	a.add(root, groupDaemon, a.runCommand(), a.onceCommand(), a.checkCommand())
 	a.add(root, groupAsk, a.statusCommand(), a.getCommand(), a.refreshCommand(), a.reloadCommand(), a.healthcheckCommand())
-	a.add(root, groupOther, a.configCommand(), a.completionCommand(), a.versionCommand())
+	a.add(root, groupOther, a.configCommand(), a.dockerCommand(), a.completionCommand(), a.versionCommand())
 	return root
 }
 

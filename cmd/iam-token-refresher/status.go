@@ -30,7 +30,7 @@ wrong with it. The exit code is 0 when the daemon answered, whatever it said;
 		Args: noArgs,
 	}
 	w := addWhereabouts(cmd)
-	output := addOutput(cmd, "table")
+	output := addOutput(cmd, "table", asJSON)
 	cmd.Flags().BoolVarP(&follow, "watch", "w", false, "go on showing; in a pipe a new table for each change")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		p, err := w.find(cmd, a)

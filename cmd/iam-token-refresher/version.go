@@ -67,7 +67,7 @@ func (a *app) versionCommand() *cobra.Command {
   iam-token-refresher version -o json`,
 		Args: noArgs,
 	}
-	output := addOutput(cmd, "text")
+	output := addOutput(cmd, "text", asJSON)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if output.json() {
 			return writeJSON(a.stdout, buildVersion())

@@ -14,6 +14,9 @@ const capWait = 10*time.Minute + 70*time.Second
 // capPublish is how long after its publication a version must be everywhere.
 const capPublish = 15 * time.Second
 
+// clockTolerance is how wrong the daemon's time may be without being corrected.
+const clockTolerance = 30 * time.Second
+
 // checkMint: promise 11 and 9, as a mint begins. w is locked.
 func (w *world) checkMint(s *source) {
 	t, now := s.token, w.bubble()
@@ -150,8 +153,9 @@ func (w *world) checkVersion(t *token, st refresher.Status, now time.Time) {
 	if over := w.True().Sub(val.expires); over > late && !restored {
 		w.violated("1", "%s: %s is published %s after its end", t.name, val.name, over)
 	}
-	// What was decided in the seconds before was decided by the clock of then.
-	inside := prev == nil || !now.Add(2*time.Second).Before(prev.ExpiresAt.Add(-third(prev))) || w.bubble()-w.clockChanged < capPublish
+	// What was decided in the seconds before was decided by the clock of then,
+	// and by what the last answer had said of it, which need not be exact.
+	inside := prev == nil || !now.Add(clockTolerance).Before(prev.ExpiresAt.Add(-third(prev))) || w.bubble()-w.clockChanged < capPublish
 	var old *known
 	if prev != nil {
 		old = t.verdicts(w.values[prev.Value.Reveal()])

@@ -10,7 +10,8 @@ import (
 type Source interface {
 	// Mint makes one attempt and retries nothing. Errors carry a [*Failure]
 	// where the source knows more; they name what was asked of whom and what
-	// to do, and hold no secrets. Mint returns soon after ctx is done.
+	// to do, and hold no secrets. Mint returns soon after ctx is done. A source
+	// that keeps a value and may give it again minds [Refused] and [LookOnly].
 	Mint(ctx context.Context) (Minted, error)
 	// Identity is what determines whose value this is (kind, account,
 	// impersonation, endpoints), and not which key signs. Sources of one

@@ -275,6 +275,49 @@ func TestWhoGivesUpWaitingIsForgotten(t *testing.T) {
 	})
 }
 
+// keeper is a source that gives what it has until that is refused.
+type keeper struct {
+	*cloud
+	last Minted
+}
+
+func (k *keeper) Mint(ctx context.Context) (Minted, error) {
+	var err error
+	if k.last.Value.IsZero() || Refused(ctx, k.last.Value) {
+		k.last, err = k.cloud.Mint(ctx)
+	}
+	return k.last, err
+}
+
+func TestASourceThatKeepsAValueHearsThatItWasRejected(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		g := newRig(1000 * time.Hour)
+		g.spec.Source = &keeper{cloud: g.cloud}
+		bad := map[string]bool{"fake account-1": true, "fake account-2": true}
+		g.cloud.set(nil, func(v Value) Finding {
+			if bad[v.Reveal()] {
+				return Finding{Verdict: RejectedToken, Reason: "401"}
+			}
+			return Finding{Verdict: Accepted}
+		})
+		g.run(t, Options{})
+		pass(10 * time.Minute)
+		s := g.status(t)
+		if s.Version == nil || s.Version.Value.Reveal() != "fake account-3" {
+			t.Fatalf("rejected candidates were given again: %+v", s)
+		}
+		bad["fake account-3"] = true
+		pass(20 * time.Minute)
+		if s := g.status(t); s.Version.Value.Reveal() != "fake account-4" || s.Health != Fresh {
+			t.Errorf("the revoked value was given again: %+v", s)
+		}
+		pass(100 * time.Hour)
+		if mints, _ := g.cloud.counts(); mints != 4 {
+			t.Errorf("it was asked for %d values", mints)
+		}
+	})
+}
+
 func TestARevokedValueIsNotServedWhileThereIsNoOther(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		g := newRig(12 * time.Hour)

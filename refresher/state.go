@@ -116,6 +116,16 @@ func (s State) Health(now time.Time) Health {
 	return Fresh
 }
 
+// refused are the values that were rejected as tokens and that a source may
+// still have.
+func (s State) refused() []Value {
+	values := []Value{s.Refused}
+	if s.Published != nil && s.Proof.Verdict == RejectedToken {
+		values = append(values, s.Published.Value)
+	}
+	return values
+}
+
 // lifetime of the published value, or of the candidate; zero when unknown.
 func (s State) lifetime() time.Duration {
 	switch {

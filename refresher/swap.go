@@ -98,7 +98,7 @@ func (t *trial) mintAndProbe(ctx context.Context, r *Refresher) error {
 		err error
 	}
 	minted, err := await(ctx, r, func(end func(answer)) {
-		r.mintAlone(t.spec.Source, func(m Minted, err error) { end(answer{m, err}) })
+		r.mintAlone(t.spec.Source, nil, func(m Minted, err error) { end(answer{m, err}) })
 	})
 	if err == nil {
 		err = minted.err

@@ -53,7 +53,7 @@ type mintJob struct{ ends []func(Minted, error) }
 
 // mint asks a source and calls end in the loop with the answer. It joins a mint
 // of the same identity that is under way.
-func (r *Refresher) mint(source Source, end func(Minted, error)) {
+func (r *Refresher) mint(source Source, refused []Value, end func(Minted, error)) {
 	id := source.Identity()
 	if job, ok := r.mints[id]; ok {
 		job.ends = append(job.ends, end)
@@ -61,7 +61,7 @@ func (r *Refresher) mint(source Source, end func(Minted, error)) {
 	}
 	job := &mintJob{ends: []func(Minted, error){end}}
 	r.mints[id] = job
-	r.mintAlone(source, func(m Minted, err error) {
+	r.mintAlone(source, refused, func(m Minted, err error) {
 		delete(r.mints, id)
 		for _, end := range job.ends {
 			end(m, err)
@@ -70,13 +70,13 @@ func (r *Refresher) mint(source Source, end func(Minted, error)) {
 }
 
 // mintAlone asks just this source: a new key is not proven by the old one.
-func (r *Refresher) mintAlone(source Source, end func(Minted, error)) {
+func (r *Refresher) mintAlone(source Source, refused []Value, end func(Minted, error)) {
 	r.minters.run(func() {
 		r.spawn(func() func() {
 			ctx, cancel := context.WithTimeout(r.work, mintTimeout)
 			defer cancel()
 			before := r.clock.moment()
-			m, err := source.Mint(ctx)
+			m, err := source.Mint(WithRefused(ctx, refused...))
 			after := r.clock.moment()
 			return func() {
 				r.minters.release()
@@ -123,7 +123,7 @@ func (r *Refresher) observe(date time.Time, before, after moment) {
 
 func (r *Refresher) startMint(e *entry) {
 	gen := e.gen
-	r.mint(e.spec.Source, func(m Minted, err error) {
+	r.mint(e.spec.Source, e.state.refused(), func(m Minted, err error) {
 		if e.gone || e.gen != gen {
 			return
 		}

@@ -143,6 +143,14 @@ func (s *socketSink) Shared() (key string, says map[string]string) {
 }
 func (s *socketSink) IsDefault() bool { return s.Default }
 
+type loginSource struct {
+	ClientID   string `yaml:"client_id" check:"required"`
+	SecretFile string `yaml:"client_secret_file" check:"path"`
+	TokenFile  string `yaml:"token_file" check:"required,path"`
+}
+
+func (*loginSource) Validate() error { return nil }
+
 type metadataSink struct {
 	Listen  string `yaml:"listen" check:"required"`
 	Default bool   `yaml:"default"`
@@ -159,6 +167,7 @@ func fakeKinds() Kinds {
 			"metadata":            {New: func() Options { return &metadataSource{} }, Doc: "asks the machine"},
 			"workload_identity":   {New: func() Options { return &exchangeSource{} }},
 			"oauth_token":         {New: func() Options { return &keySource{} }},
+			"oauth":               {New: func() Options { return &loginSource{} }},
 			"command":             {New: func() Options { return &commandSource{Timeout: 30 * time.Second} }},
 			"token_file":          {New: func() Options { return &fileSource{} }},
 		},

@@ -56,6 +56,7 @@ func TestEverySourceCanBeAFlag(t *testing.T) {
 		"metadata":          {"metadata": "true"},
 		"workload_identity": {"workload-identity-account": "ajepg0mjt06siuj00000", "workload-identity-token-file": "/var/run/token"},
 		"oauth_token":       {"ITR_OAUTH_TOKEN_FILE": "/etc/oauth"},
+		"oauth":             {"oauth-client-id": "5f1e", "ITR_OAUTH_CLIENT_SECRET_FILE": "/etc/secret", "oauth-login-file": "/var/lib/login"},
 		"command":           {"command": "yc iam  create-token --format json", "metadata": "false"},
 		"token_file":        {"token-file": "/run/other/token"},
 	} {
@@ -92,7 +93,7 @@ func TestMistakesInFlagsNameThemAndShowNoLine(t *testing.T) {
 		values map[string]string
 		want   string
 	}{
-		"nothing": {nil, `flags: no source; give one of: --key-file, --metadata, --workload-identity-account, --workload-identity-token-file, --oauth-token-file, --command or --token-file
+		"nothing": {nil, `flags: no source; give one of: --key-file, --metadata, --workload-identity-account, --workload-identity-token-file, --oauth-token-file, --oauth-client-id, --command or --token-file
 
 flags: no sink, so that nobody would get the token; give at least one of: --file, --env-file, --socket or --metadata-listen`},
 		"two sources": {

@@ -65,6 +65,7 @@ func maskShapes(s string) string {
 		if n == 0 {
 			_, n = utf8.DecodeRuneInString(s)
 			b.WriteString(s[:n])
+			afterBearer = afterBearer && s[0] == ' ' // "OAuth y0_…", and not the key "oauth: "
 			s = s[n:]
 			continue
 		}

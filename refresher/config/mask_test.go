@@ -53,7 +53,7 @@ func TestWhatIsNoSecretStaysReadable(t *testing.T) {
 		}
 	}
 	for _, text := range []string{
-		"oauth_token: {file: /etc/oauth.token}", "YC_TOKEN: \"{{.Value}}\"", "token: /run/secrets/token",
+		"oauth_token: {file: /etc/oauth.token}", "source: {oauth: {client_id: 5f1e}}", "one of oauth, oauth_token", "YC_TOKEN: \"{{.Value}}\"", "token: /run/secrets/token",
 		"name: a-name-of-more-than-thirty-two-letters-and-2-digits", "path: ${CREDENTIALS_DIRECTORY}/a.b-c_d",
 		"  headers_file: /etc/x", "url: https://api.tracker.yandex.net/v3/myself", "service_account_id: ajepg0mjt06siuj00000",
 		"headers: {}\nurl: https://example.com", "headers: {X: '{{.Value'}\naccepted: [200]",

@@ -24,6 +24,7 @@ var allowed = map[string][]string{
 	"refresher/config":     {"refresher"},
 	"refresher/emulator":   {},
 	"refresher/iam":        {"refresher", "refresher/process"},
+	"refresher/oauth":      {"refresher", "refresher/atomicfile"},
 	"refresher/probe":      {"refresher", "refresher/template"},
 	"refresher/process":    {},
 	"refresher/redact":     {"refresher"},
@@ -37,7 +38,7 @@ var allowed = map[string][]string{
 	"refresher/simulation/fleet": {"refresher", "refresher/config"},
 
 	"refresher/daemon": {
-		"refresher", "refresher/clock", "refresher/config", "refresher/iam", "refresher/probe", "refresher/process", "refresher/redact",
+		"refresher", "refresher/clock", "refresher/config", "refresher/iam", "refresher/oauth", "refresher/probe", "refresher/process", "refresher/redact",
 		"refresher/status", "refresher/store", "refresher/watch", "sink",
 	},
 	"cmd/iam-token-refresher": {"refresher", "refresher/config", "refresher/daemon", "refresher/redact", "refresher/status", "sink"},

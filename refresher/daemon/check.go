@@ -39,11 +39,14 @@ func (d *Daemon) Check(ctx context.Context, offline bool, report func(CheckResul
 	}
 	say(CheckResult{What: "config", OK: true, Detail: plural(len(p.specs), "token")})
 	for i, spec := range p.specs {
-		c := checker{spec: spec, token: p.cfg.Tokens[i], say: func(r CheckResult) {
+		c := checker{daemon: d, spec: spec, token: p.cfg.Tokens[i], say: func(r CheckResult) {
 			r.Token = spec.Token
 			say(r)
 		}}
 		c.say(CheckResult{What: "source", OK: true, Detail: spec.Source.Identity()})
+		for _, w := range warnings(&c.token) {
+			c.say(CheckResult{What: w.what, Warning: true, Detail: w.text})
+		}
 		c.value(ctx, offline)
 		c.sinks(ctx)
 	}
@@ -54,9 +57,10 @@ func (d *Daemon) Check(ctx context.Context, offline bool, report func(CheckResul
 }
 
 type checker struct {
-	spec  refresher.Spec
-	token config.Token
-	say   func(CheckResult)
+	daemon *Daemon
+	spec   refresher.Spec
+	token  config.Token
+	say    func(CheckResult)
 }
 
 // value mints and probes.
@@ -66,9 +70,7 @@ func (c *checker) value(ctx context.Context, offline bool) {
 		c.say(CheckResult{What: "probe", Skipped: true, Detail: "offline"})
 		return
 	}
-	limited, cancel := context.WithTimeout(ctx, 30*time.Second)
-	m, err := c.spec.Source.Mint(limited)
-	cancel()
+	m, err := c.mint(ctx)
 	if err != nil {
 		c.say(CheckResult{What: "mint", Detail: err.Error()})
 		c.say(CheckResult{What: "probe", Skipped: true, Detail: "there is no value to try"})
@@ -80,17 +82,33 @@ func (c *checker) value(ctx context.Context, offline bool) {
 	}
 	c.say(CheckResult{What: "mint", OK: true, Detail: fmt.Sprintf("a value of %d bytes, %s", m.Value.Len(), life)})
 	if c.spec.Probe == nil {
-		if c.token.Probe == nil {
-			c.say(CheckResult{What: "probe", Warning: true, Detail: "none: the token is published unproven; say `probe: none` if that is meant"})
-		} else {
+		if c.token.Probe != nil {
 			c.say(CheckResult{What: "probe", Skipped: true, Detail: "probe: none"})
 		}
 		return
 	}
-	limited, cancel = context.WithTimeout(ctx, max(c.spec.ProbeTimeout, time.Second))
-	f := c.spec.Probe.Probe(limited, m.Value)
-	cancel()
-	c.say(CheckResult{What: "probe", OK: f.Verdict == refresher.Accepted, Detail: f.Verdict.String() + ": " + f.Reason})
+	f := c.probe(ctx, c.spec.Probe, m.Value)
+	r := CheckResult{What: "probe", OK: f.Verdict == refresher.Accepted, Detail: f.Verdict.String() + ": " + f.Reason}
+	if f.Verdict == refresher.RejectedAccess {
+		if change := c.otherHeader(ctx, m.Value); change != "" {
+			r.Detail += "\n" + change
+		}
+	}
+	c.say(r)
+}
+
+// mint gets a value, and changes nothing: a login that is kept somewhere is not
+// refreshed by a look at it.
+func (c *checker) mint(ctx context.Context) (refresher.Minted, error) {
+	ctx, cancel := context.WithTimeout(refresher.WithLookOnly(ctx), 30*time.Second)
+	defer cancel()
+	return c.spec.Source.Mint(ctx)
+}
+
+func (c *checker) probe(ctx context.Context, p refresher.Probe, v refresher.Value) refresher.Finding {
+	ctx, cancel := context.WithTimeout(ctx, max(c.spec.ProbeTimeout, time.Second))
+	defer cancel()
+	return p.Probe(ctx, v)
 }
 
 func (c *checker) sinks(ctx context.Context) {

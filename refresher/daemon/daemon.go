@@ -234,9 +234,14 @@ func (d *Daemon) Run(ctx context.Context) error {
 	d.mu.Unlock()
 	cancel()
 	running.Wait()
+	d.builder.logins.Wait(loginsTimeout)
 	d.plan.Load().closeUnlike(&plan{})
 	return err
 }
+
+// loginsTimeout is how long the end waits for logins that are just being
+// refreshed: nobody else will ever hear of their refresh tokens.
+const loginsTimeout = 6 * time.Second
 
 // settleAfter is how long after the start its work has died down.
 const settleAfter = 2 * time.Second
@@ -262,8 +267,8 @@ func (d *Daemon) announce(ctx context.Context) {
 // warn says what is allowed and perhaps not meant.
 func (d *Daemon) warn(p *plan) {
 	for _, t := range p.cfg.Tokens {
-		if t.Probe == nil {
-			d.log.Warn("token is published unproven: configure a probe, or say `probe: none`", "token", t.Name)
+		for _, w := range warnings(&t) {
+			d.log.Warn(w.what+": "+w.text, "token", t.Name)
 		}
 	}
 	if p.cfg.StateDir == "" {

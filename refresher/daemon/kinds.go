@@ -4,14 +4,19 @@ import (
 	"iam-token-refresher/refresher"
 	"iam-token-refresher/refresher/config"
 	"iam-token-refresher/refresher/iam"
+	"iam-token-refresher/refresher/oauth"
 	"iam-token-refresher/refresher/probe"
 	"iam-token-refresher/sink"
 )
 
-// sourceOptions are the options of one kind of source.
+// sourceOptions are the options of one kind of source. Those that give IAM tokens
+// are cloudOptions, too.
 type sourceOptions interface {
 	config.Options
 	config.Reads
+}
+
+type cloudOptions interface {
 	New(*iam.Cloud) (refresher.Source, error)
 }
 
@@ -19,6 +24,14 @@ type sourceOptions interface {
 // real one cannot be made.
 type substitutable interface {
 	Substitute(c *iam.Cloud, identity string, cause error) refresher.Source
+}
+
+// typeOf is what kind of token a source gives.
+func typeOf(t *config.Token) string {
+	if _, ok := t.Source.Options.(*oauth.Options); ok {
+		return refresher.TypeOAuth
+	}
+	return refresher.TypeIAM
 }
 
 // probeOptions are the options of one kind of probe.
@@ -36,6 +49,7 @@ func Kinds() config.Kinds {
 			"metadata":            {New: func() config.Options { return &iam.MetadataOptions{} }, Doc: "the service account of the virtual machine this runs on"},
 			"workload_identity":   {New: func() config.Options { return &iam.WorkloadIdentityOptions{} }, Doc: "an OIDC token (Kubernetes, GitLab, GitHub) exchanged for a service account's: no stored key"},
 			"oauth_token":         {New: func() config.Options { return &iam.OAuthTokenOptions{} }, Doc: "a person's Yandex OAuth token exchanged for an IAM token"},
+			"oauth":               {New: func() config.Options { return &oauth.Options{} }, Doc: "a person's Yandex OAuth token itself, kept fresh: for Tracker, also in Yandex 360; see iam-token-refresher login"},
 			"command":             {New: func() config.Options { return &iam.CommandOptions{} }, Doc: "a program that prints a token, such as `yc iam create-token --format json`"},
 			"token_file":          {New: func() config.Options { return &iam.TokenFileOptions{} }, Doc: "a file that somebody else keeps a token in"},
 		},

@@ -55,6 +55,7 @@ func (d *Daemon) Once(ctx context.Context) error {
 	tokens.Wait()
 	cancel()
 	problems = append(problems, <-ended)
+	d.builder.logins.Wait(loginsTimeout)
 	p.closeUnlike(&plan{})
 	return errors.Join(problems...)
 }

@@ -17,6 +17,7 @@ import (
 	"iam-token-refresher/refresher"
 	"iam-token-refresher/refresher/config"
 	"iam-token-refresher/refresher/iam"
+	"iam-token-refresher/refresher/oauth"
 	"iam-token-refresher/refresher/probe"
 	"iam-token-refresher/refresher/process"
 	"iam-token-refresher/refresher/redact"
@@ -39,6 +40,7 @@ type plan struct {
 	sockets  map[string]*listener[*sink.Server]
 	metadata map[string]*listener[*sink.MetadataServer]
 
+	web   *web
 	parts map[partKey]any
 	made  []io.Closer // parts that were not taken over and must be closed
 	// unsound are the tokens whose source is a substitute.
@@ -62,6 +64,7 @@ type builder struct {
 	seed    maphash.Seed // of the schedules' phases
 	// processes starts all commands.
 	processes *process.Owner
+	logins    oauth.Logins
 	// inherited are the sockets that need not be bound.
 	inherited inherited
 }
@@ -255,7 +258,7 @@ func (p *planner) outside() bool {
 		p.failTop("ca_file", err)
 		return false
 	}
-	p.web = w
+	p.web, p.plan.web = w, w
 	endpoints := iam.Endpoints{IAM: cfg.Endpoints.IAM, TokenExchange: cfg.Endpoints.TokenExchange, Metadata: cfg.Endpoints.Metadata}
 	if err := endpoints.Validate(); err != nil {
 		p.failTop("endpoints", err)
@@ -274,7 +277,7 @@ func (p *planner) token(t *config.Token, source made) {
 	spec := refresher.Spec{Token: t.Name, Required: t.Required, Source: source.Source}
 	var err error
 	if t.Probe != nil && !t.Probe.None {
-		if spec.Probe, err = p.probe(t.Probe); err != nil {
+		if spec.Probe, err = p.probe(t); err != nil {
 			p.fail(t.Probe.Options, err)
 		}
 		spec.ProbeTimeout = t.Probe.Timeout
@@ -349,9 +352,12 @@ func (p *planner) source(t *config.Token) (refresher.Source, error) {
 	if !ok {
 		return nil, fmt.Errorf("%s cannot be a source here", t.Source.Kind)
 	}
-	key := fmt.Sprintf("source %s %s %p %q", t.Source.Kind, describe(options), p.cloud, t.Source.Impersonate) + p.digest(options.Rebuild())
+	if t.Source.Impersonate != "" && typeOf(t) != refresher.TypeIAM {
+		return nil, fmt.Errorf("an OAuth token cannot act for a service account (impersonate): exchange it for an IAM token with oauth_token")
+	}
+	key := fmt.Sprintf("source %s %s %p %q %s", t.Source.Kind, describe(options), p.cloud, t.Source.Impersonate, p.plan.cfg.Endpoints.OAuth) + p.digest(options.Rebuild())
 	return part(p, key, func() (refresher.Source, error) {
-		source, err := options.New(p.cloud)
+		source, err := p.newSource(options)
 		if err != nil {
 			if source = p.substitute(t, options, err); source == nil {
 				return nil, err
@@ -385,20 +391,52 @@ func (p *planner) substitute(t *config.Token, options sourceOptions, cause error
 	return s
 }
 
-func (p *planner) probe(c *config.Probe) (refresher.Probe, error) {
+// newSource makes the source itself.
+func (p *planner) newSource(options sourceOptions) (refresher.Source, error) {
+	login := oauth.Config{
+		URL: p.plan.cfg.Endpoints.OAuth, HTTP: p.web.transport, UserAgent: "iam-token-refresher/" + p.builder.version,
+		Clock: p.live.Now, Log: p.log, Logins: &p.logins,
+	}
+	switch o := options.(type) {
+	case *oauth.Options:
+		return o.New(login)
+	case *iam.OAuthTokenOptions:
+		if !o.FromLogin() {
+			return o.New(p.cloud)
+		}
+		base, err := oauth.Options{ClientID: o.ClientID, ClientSecretFile: o.ClientSecretFile, TokenFile: o.TokenFile}.New(login)
+		if err != nil {
+			return nil, err
+		}
+		return iam.ExchangeOAuth(p.cloud, &remembering{Source: base, filter: p.filter}), nil
+	case cloudOptions:
+		return o.New(p.cloud)
+	}
+	return nil, fmt.Errorf("%T cannot be a source here", options)
+}
+
+func (p *planner) probe(t *config.Token) (refresher.Probe, error) {
+	c := t.Probe
 	options, ok := c.Options.(probeOptions)
 	if !ok {
 		return nil, fmt.Errorf("%s cannot be a probe here", c.Kind)
 	}
-	key := "probe " + c.Kind + " " + describe(options) + " " + p.plan.cfg.Endpoints.Tracker + p.webKey
+	key := "probe " + c.Kind + " " + describe(options) + " " + typeOf(t) + " " + p.plan.cfg.Endpoints.Tracker + p.webKey
 	if reads, ok := options.(interface{ Rebuild() []string }); ok {
 		key += p.digest(reads.Rebuild())
 	}
 	return part(p, key, func() (refresher.Probe, error) {
-		return options.New(probe.Config{
-			Client: p.web.client(), TrackerURL: p.plan.cfg.Endpoints.Tracker, UserAgent: "iam-token-refresher/" + p.version,
-		})
+		return options.New(p.probing(t))
 	})
+}
+
+// probing is what probes of the token are made with.
+func (p *planner) probing(t *config.Token) probe.Config {
+	c := probe.Config{Client: p.web.client(), TrackerURL: p.plan.cfg.Endpoints.Tracker, UserAgent: "iam-token-refresher/" + p.version}
+	if typeOf(t) == refresher.TypeOAuth {
+		c.Scheme = probe.SchemeOAuth
+	}
+	return c
 }
 
 func (p *planner) sink(t *config.Token, c *config.Sink) (refresher.Sink, error) {
@@ -406,7 +444,8 @@ func (p *planner) sink(t *config.Token, c *config.Sink) (refresher.Sink, error) 
 	key := "sink " + c.Kind + " " + t.Name + " " + org + " " + describe(c.Options)
 	switch o := c.Options.(type) {
 	case *sink.FileOptions:
-		return part(p, key, func() (refresher.Sink, error) { return sink.NewFile(*o, org, p.accounts) })
+		more := headersOf(t, o)
+		return part(p, key+describe(more), func() (refresher.Sink, error) { return sink.NewFile(*o, org, p.accounts, more...) })
 	case *sink.EnvFileOptions:
 		return part(p, key, func() (refresher.Sink, error) { return sink.NewEnvFile(*o, org, p.accounts) })
 	case *sink.SetOptions:
@@ -427,6 +466,20 @@ func organization(t *config.Token) string {
 		}
 	}
 	return ""
+}
+
+// headersOf are the further lines of a file of headers: with them it is all that
+// a request to Tracker needs.
+func headersOf(t *config.Token, o *sink.FileOptions) []string {
+	if o.Format != "header" || t.Probe == nil {
+		return nil
+	}
+	tracker, ok := t.Probe.Options.(*probe.TrackerOptions)
+	if !ok {
+		return nil
+	}
+	name, id := tracker.Header()
+	return []string{name + ": " + id}
 }
 
 // joinSockets collects what the tokens on each socket say of it.

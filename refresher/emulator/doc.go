@@ -51,6 +51,9 @@
 //     case the call then goes on as usual.
 //   - slow: the answer comes "latency" (2s if not given) later. Other faults
 //     may apply as well.
+//   - late: oauth's token method does its work (a refresh token is used up), and
+//     the answer comes "latency" (2s if not given) later, or never to a client
+//     that has left.
 //   - reset: the connection is reset (TCP RST); gRPC loses every call on it.
 //     Some clients then repeat a GET by themselves, which uses up a count.
 //   - garbage: HTTP: 200 with a body that is not JSON although it says so.

@@ -41,6 +41,7 @@ const (
 	KindStatus    = "status"
 	KindHang      = "hang"
 	KindSlow      = "slow"
+	KindLate      = "late"
 	KindGarbage   = "garbage"
 	KindEmpty     = "empty"
 	KindHTML      = "html"
@@ -56,6 +57,7 @@ var kinds = map[string]struct{ status, code, message, latency, retryAfter, locat
 	KindStatus:    {status: true, retryAfter: true},
 	KindHang:      {},
 	KindSlow:      {latency: true},
+	KindLate:      {latency: true},
 	KindGarbage:   {},
 	KindEmpty:     {},
 	KindHTML:      {},
@@ -85,7 +87,7 @@ type Fault struct {
 	Count int
 	// For is how long calls are affected; 0: until cleared.
 	For time.Duration
-	// Latency is how much later KindSlow answers; 0: 2s.
+	// Latency is how much later KindSlow and KindLate answer; 0: 2s.
 	Latency time.Duration
 	// RetryAfter is what the client is told to wait, by KindError and KindStatus.
 	RetryAfter time.Duration
@@ -180,7 +182,8 @@ func (f Fault) validate() error {
 		{f.Message != "" && !takes.message, "message: kind " + f.Kind + " has none"},
 		{f.Count < 0, fmt.Sprintf("count %d: want at least 1, or none for any number", f.Count)},
 		{f.For < 0, fmt.Sprintf("for %s: want more than 0, or none for until cleared", f.For)},
-		{f.Latency != 0 && !takes.latency, "latency: only kind slow has one"},
+		{f.Latency != 0 && !takes.latency, "latency: only kinds slow and late have one"},
+		{f.Kind == KindLate && f.Service != ServiceOAuth, "late: only oauth answers late"},
 		{f.Latency < 0, fmt.Sprintf("latency %s: want more than 0", f.Latency)},
 		{f.RetryAfter != 0 && !takes.retryAfter, "retry_after: only kinds error and status have one"},
 		{f.RetryAfter < 0, fmt.Sprintf("retry_after %s: want more than 0", f.RetryAfter)},

@@ -391,6 +391,7 @@ func TestFaultsThatMakeNoSenseAreRefused(t *testing.T) {
 		`{"service":"tracker","kind":"error","code":"UNAVAILABLE"}`:       "code",
 		`{"service":"iam","kind":"hang","code":"UNAVAILABLE"}`:            "code",
 		`{"service":"iam","kind":"hang","latency":"1s"}`:                  "latency",
+		`{"service":"iam","kind":"late"}`:                                 "late",
 		`{"service":"iam","kind":"slow","latency":"-1s"}`:                 "latency",
 		`{"service":"iam","kind":"slow","latency":"soon"}`:                "duration",
 		`{"service":"iam","kind":"slow","latency":5}`:                     "latency",

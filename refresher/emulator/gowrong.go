@@ -93,6 +93,23 @@ func (e *Emulator) hang(r *http.Request, t taken) bool {
 	return false
 }
 
+// holdBack delays an answer after the work was done; false when the client left.
+func (e *Emulator) holdBack(r *http.Request, c *call) bool {
+	e.o.Log.Debug("answer is held back", "service", c.service, "method", c.method)
+	latency := c.fault.Latency
+	setDefault(&latency, 2*time.Second)
+	timer := time.NewTimer(latency)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-r.Context().Done():
+		return false
+	case <-e.done:
+		panic(http.ErrAbortHandler)
+	}
+}
+
 func (e *Emulator) redirect(w http.ResponseWriter, r *http.Request, f *Fault) {
 	status := f.Status
 	setDefault(&status, http.StatusFound)

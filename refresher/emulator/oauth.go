@@ -163,6 +163,9 @@ func (s *oauthServer) token(w http.ResponseWriter, r *http.Request) {
 	c := callOf(r.Context())
 	t, refresh := s.grant(c, scope)
 	c.ended("OK")
+	if c.does(KindLate) && !s.e.holdBack(r, c) {
+		return
+	}
 	w.Header().Set("Cache-Control", "no-store")
 	writeJSON(w, http.StatusOK, tokenAnswer{
 		AccessToken: t.value, ExpiresIn: s.e.left(t), RefreshToken: refresh, Scope: scope, TokenType: "bearer",

@@ -5,7 +5,6 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"sync"
 	"time"
 
 	"iam-token-refresher/refresher/process"
@@ -48,8 +47,7 @@ type Cloud struct {
 	metadata *http.Client // no proxy, no connection kept
 	closing  func()
 
-	keys       keyMemo
-	deprecated sync.Once
+	keys keyMemo
 }
 
 // New makes a Cloud. It neither dials nor starts goroutines.

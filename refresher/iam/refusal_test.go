@@ -295,7 +295,7 @@ func TestMintAfterCloseFails(t *testing.T) {
 	wantText(t, failure(t, s), "closed by our own shutdown")
 }
 
-func TestOAuthTokenIsExchangedAndItsEndAnnouncedOnce(t *testing.T) {
+func TestOAuthTokenIsExchanged(t *testing.T) {
 	t.Parallel()
 	const oauth = "y0_AgAAAABrecognisableAAAAAAAAAAAAAAAAAAAAAAAAAAA"
 	f := &fakeIAM{create: func(r *iampb.CreateIamTokenRequest) (*iampb.CreateIamTokenResponse, error) {
@@ -304,8 +304,7 @@ func TestOAuthTokenIsExchangedAndItsEndAnnouncedOnce(t *testing.T) {
 		}
 		return gives(secret, time.Hour)(r)
 	}}
-	var log logBuffer
-	c := f.start(t, func(cfg *Config) { cfg.Log = log.logger() })
+	c := f.start(t)
 	path := writeFile(t, oauth+"\n")
 	s := source(t, c, OAuthTokenOptions{File: path})
 	if _, err := s.Mint(t.Context()); err != nil {
@@ -314,9 +313,6 @@ func TestOAuthTokenIsExchangedAndItsEndAnnouncedOnce(t *testing.T) {
 	bad := writeFile(t, strings.Replace(oauth, "AAAA", "BBBB", 1))
 	got := failure(t, source(t, c, OAuthTokenOptions{File: bad}))
 	wantText(t, got, "UNAUTHENTICATED", bad, "get a new one")
-	if n := strings.Count(log.String(), "2026"); strings.Count(log.String(), "level=WARN") != 1 || n == 0 {
-		t.Errorf("want one warning about the end of OAuth tokens, got: %s", log.String())
-	}
 	if want := "oauth_token in " + path + " at " + f.address; s.Identity() != want {
 		t.Errorf("identity %q", s.Identity())
 	}

@@ -46,6 +46,27 @@ func (o TrackerOptions) Validate() error {
 // Organization is the one that is asked, whatever its kind.
 func (o TrackerOptions) Organization() string { return cmp.Or(o.CloudOrgID, o.OrgID) }
 
+// Header is what tells Tracker the organization: its name and value.
+func (o TrackerOptions) Header() (name, id string) {
+	if o.OrgID != "" {
+		return "X-Org-ID", o.OrgID
+	}
+	return "X-Cloud-Org-ID", o.CloudOrgID
+}
+
+// Other is the same id in the other header.
+func (o TrackerOptions) Other() TrackerOptions {
+	return TrackerOptions{CloudOrgID: o.OrgID, OrgID: o.CloudOrgID}
+}
+
+// Field is the key that the id stands under in the configuration.
+func (o TrackerOptions) Field() string {
+	if o.OrgID != "" {
+		return "org_id"
+	}
+	return "cloud_org_id"
+}
+
 func validOrgID(s string) bool {
 	return len(s) <= 100 && strings.Trim(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_") == "" &&
 		!strings.ContainsFunc(s, func(r rune) bool { return r > '~' || r <= ' ' })
@@ -70,13 +91,9 @@ func (o TrackerOptions) New(c Config) (refresher.Probe, error) {
 		url:    base.JoinPath("v3", "myself"),
 		agent:  c.UserAgent,
 		scheme: c.Scheme,
-		header: "X-Cloud-Org-ID",
-		field:  "cloud_org_id",
-		org:    o.CloudOrgID,
+		field:  o.Field(),
 	}
-	if o.OrgID != "" {
-		p.header, p.field, p.org = "X-Org-ID", "org_id", o.OrgID
-	}
+	p.header, p.org = o.Header()
 	if p.scheme == "" {
 		p.scheme = SchemeBearer
 	}

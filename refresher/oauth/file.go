@@ -1,0 +1,136 @@
+package oauth
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"syscall"
+
+	"iam-token-refresher/refresher/atomicfile"
+)
+
+// maxFile bounds the files with logins and secrets, in bytes.
+const maxFile = 64 << 10
+
+// openRegular opens a file to read; it neither waits on a FIFO nor, with
+// O_NOFOLLOW among the flags, goes to where a link points. The error names the
+// file and what to do.
+func openRegular(kind, path string, flags int) (*os.File, fs.FileInfo, error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK|flags, 0)
+	if err != nil {
+		return nil, nil, fileError(kind, path, err)
+	}
+	st, err := f.Stat()
+	switch {
+	case err != nil:
+		err = fileError(kind, path, err)
+	case st.IsDir():
+		err = fmt.Errorf("%s %s is a directory: name a file in it", kind, path)
+	case !st.Mode().IsRegular():
+		err = fmt.Errorf("%s %s is not a regular file", kind, path)
+	}
+	if err != nil {
+		_ = f.Close()
+		return nil, nil, err
+	}
+	return f, st, nil
+}
+
+func readAll(kind, path string, f *os.File) ([]byte, error) {
+	content, err := io.ReadAll(io.LimitReader(f, maxFile+1))
+	switch {
+	case err != nil:
+		return nil, fileError(kind, path, err)
+	case len(content) > maxFile:
+		return nil, fmt.Errorf("%s %s has more than %d bytes: is it the right file?", kind, path, maxFile)
+	}
+	return content, nil
+}
+
+func fileError(kind, path string, err error) error {
+	var p *fs.PathError
+	if errors.As(err, &p) {
+		err = p.Err // the path is in our sentence already
+	}
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("%s %s does not exist%w", kind, path, missing{err})
+	case errors.Is(err, fs.ErrPermission):
+		return fmt.Errorf("%s %s is not readable for uid %d: change its owner, or the mode of its directories", kind, path, os.Geteuid())
+	case errors.Is(err, syscall.ELOOP):
+		return fmt.Errorf("%s %s is a symbolic link: name the file that it points to", kind, path)
+	}
+	return fmt.Errorf("read %s %s: %w", kind, path, err)
+}
+
+// missing is a cause without words: each caller says what to do in its own.
+type missing struct{ error }
+
+func (missing) Error() string   { return "" }
+func (m missing) Unwrap() error { return m.error }
+
+const loginKind = "login file"
+
+// readLogin reads a login that nobody else can have read or written. Whoever is
+// root may read anybody's.
+func readLogin(path string) (Login, error) {
+	f, st, err := openRegular(loginKind, path, syscall.O_NOFOLLOW)
+	if err != nil {
+		return Login{}, err
+	}
+	defer f.Close()
+	if uid, _ := owner(st); uid != os.Geteuid() && os.Geteuid() != 0 {
+		return Login{}, fmt.Errorf("%s %s belongs to uid %d, and we run as uid %d: chown it to %[4]d", loginKind, path, uid, os.Geteuid())
+	}
+	if mode := st.Mode().Perm(); mode&0o077 != 0 {
+		return Login{}, fmt.Errorf("%s %s can be read or written by others (mode %04o): chmod 600 it, and log in again if somebody may have read it", loginKind, path, mode)
+	}
+	content, err := readAll(loginKind, path, f)
+	if err != nil {
+		return Login{}, err
+	}
+	l, err := decodeLogin(content)
+	if err != nil {
+		return Login{}, fmt.Errorf("%s %s %w", loginKind, path, err)
+	}
+	return l, nil
+}
+
+// writeOptions keep the owner of the file: root may log in, or check, for a
+// daemon that is somebody else. A new file in somebody's own directory is that
+// somebody's.
+func writeOptions(path string) atomicfile.Options {
+	opt := atomicfile.Options{Mode: 0o600, UID: -1, GID: -1}
+	if os.Geteuid() != 0 {
+		return opt
+	}
+	st, err := os.Lstat(path)
+	if err != nil {
+		if st, err = os.Stat(filepath.Dir(path)); err != nil || st.Mode()&(fs.ModeSticky|0o022) != 0 {
+			return opt
+		}
+	}
+	if uid, gid := owner(st); uid >= 0 {
+		opt.UID, opt.GID = uid, gid
+	}
+	return opt
+}
+
+// owner returns -1, -1 where the system does not say.
+func owner(st fs.FileInfo) (uid, gid int) {
+	if s, ok := st.Sys().(*syscall.Stat_t); ok {
+		return int(s.Uid), int(s.Gid)
+	}
+	return -1, -1
+}
+
+func writeLogin(path string, l Login) error {
+	data, err := l.encode()
+	if err != nil {
+		return err
+	}
+	return atomicfile.Write(path, data, writeOptions(path))
+}

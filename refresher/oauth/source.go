@@ -1,0 +1,211 @@
+package oauth
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"strings"
+	"time"
+
+	"golang.org/x/oauth2"
+
+	"iam-token-refresher/refresher"
+	"iam-token-refresher/refresher/atomicfile"
+)
+
+// source gives the token of a stored login. Most mints read the file and give
+// what is in it: the same value again, which is not news to anybody. A mint that
+// finds the login old, or its token rejected, refreshes it first.
+type source struct {
+	*application
+	options Options
+	file    *loginFile
+}
+
+// Identity implements [refresher.Source]. Whose login is in the file, nobody
+// says.
+func (s *source) Identity() string {
+	return "oauth login in " + s.options.TokenFile + " for application " + s.app.ClientID + " at " + s.URL
+}
+
+// again is how a person logs in anew.
+func (s *source) again() string {
+	command := []string{"log in again: iam-token-refresher login --client-id", s.app.ClientID}
+	if s.options.ClientSecretFile != "" {
+		command = append(command, "--client-secret-file", s.options.ClientSecretFile)
+	}
+	return strings.Join(append(command, "--token-file", s.options.TokenFile), " ")
+}
+
+// read reads the login, which must be one of our application.
+func (s *source) read() (Login, error) {
+	l, err := readLogin(s.options.TokenFile)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return l, fmt.Errorf("%w: %s", err, strings.Replace(s.again(), "log in again", "log in", 1))
+	case errors.Is(err, errCut), errors.Is(err, errForeign):
+		return l, fmt.Errorf("%w: %s", err, s.again())
+	case err == nil && l.ClientID != s.app.ClientID:
+		return l, fmt.Errorf("%s %s is of application %s: set client_id to that, or %s", loginKind, s.options.TokenFile, l.ClientID, s.again())
+	}
+	return l, err
+}
+
+// Mint implements [refresher.Source].
+func (s *source) Mint(ctx context.Context) (refresher.Minted, error) {
+	unlock, err := s.file.lock(ctx)
+	if err != nil {
+		return refresher.Minted{}, err
+	}
+	defer unlock()
+	l, err := s.read()
+	if err != nil {
+		return refresher.Minted{}, &refresher.Failure{Err: err, Permanent: true}
+	}
+	m, err := s.mint(ctx, l)
+	if err == nil {
+		s.file.given = m.Value
+	}
+	return m, err
+}
+
+// mint has the turn in this process.
+func (s *source) mint(ctx context.Context, l Login) (refresher.Minted, error) {
+	now := s.Clock()
+	if refresher.LookOnly(ctx) {
+		if l.expiredAt(now) {
+			return refresher.Minted{}, errors.New("the stored token has expired, and this is only a look: the daemon refreshes it")
+		}
+		return l.minted(time.Time{}), nil
+	}
+	if s.file.unstored == nil && !s.due(ctx, l, now) {
+		return l.minted(time.Time{}), nil
+	}
+	m, err := s.renew(ctx)
+	// A token that lives on is better than none, for whoever has none yet. The
+	// next mint fails, so that the trouble shows.
+	if err != nil && !l.expiredAt(now) && !refresher.Refused(ctx, l.Access) && s.file.given != l.Access {
+		s.Log.Warn("the login cannot be refreshed; its token is given as long as it lives", "error", err, "expires_at", l.ExpiresAt)
+		return l.minted(time.Time{}), nil
+	}
+	return m, err
+}
+
+// due tells whether the login is to be refreshed.
+func (s *source) due(ctx context.Context, l Login, now time.Time) bool {
+	if refresher.Refused(ctx, l.Access) {
+		return true
+	}
+	at := l.RenewAt()
+	if l.Refresh.IsZero() {
+		at = l.ExpiresAt // until then there is nothing that could be done
+	}
+	return !at.IsZero() && !now.Before(at)
+}
+
+// renew refreshes the login unless another process has done it meanwhile.
+func (s *source) renew(ctx context.Context) (refresher.Minted, error) {
+	unlock, err := s.file.lockOthers(ctx)
+	if err != nil {
+		return refresher.Minted{}, err
+	}
+	defer unlock()
+	l, err := s.read()
+	if err != nil {
+		return refresher.Minted{}, &refresher.Failure{Err: err, Permanent: true}
+	}
+	if f := s.file; f.unstored != nil {
+		if f.replaces == l.Refresh {
+			if err := s.store(*f.unstored, l); err != nil {
+				return refresher.Minted{}, err
+			}
+			l = *f.unstored
+		}
+		f.unstored = nil // or somebody has logged in again
+	}
+	now := s.Clock()
+	if !s.due(ctx, l, now) {
+		return l.minted(time.Time{}), nil
+	}
+	rejected := refresher.Refused(ctx, l.Access)
+	switch {
+	case l.Refresh.IsZero() && rejected:
+		return refresher.Minted{}, s.hopeless("the stored token was rejected, and there is no refresh token")
+	case l.Refresh.IsZero():
+		return refresher.Minted{}, s.hopeless("the stored token has expired, and there is no refresh token")
+	case rejected && now.Sub(l.RefusedAt).Abs() < day:
+		return refresher.Minted{}, s.hopeless("the stored token was rejected although it had been refreshed for that reason " + ago(now.Sub(l.RefusedAt)) + " ago")
+	}
+	// What cannot be stored must not be asked for: it would use up what is there.
+	if err := atomicfile.Check(s.options.TokenFile, writeOptions(s.options.TokenFile)); err != nil {
+		return refresher.Minted{}, fmt.Errorf("refresh the login: %w", err)
+	}
+	next, serverTime, err := s.refresh(ctx, l)
+	if err != nil {
+		return refresher.Minted{}, err
+	}
+	if next.RefusedAt = l.RefusedAt; rejected {
+		next.RefusedAt = next.IssuedAt
+	}
+	if err := s.store(next, l); err != nil {
+		return refresher.Minted{}, err
+	}
+	return next.minted(serverTime), nil
+}
+
+// hopeless is a failure that only a person can end.
+func (s *source) hopeless(problem string) error {
+	return &refresher.Failure{Err: errors.New(problem + ": " + s.again()), Permanent: true}
+}
+
+// exchangeGrace is how long an exchange may go on after nobody waits for it any
+// more: its answer holds the only refresh token there is.
+const exchangeGrace = 5 * time.Second
+
+// refresh uses up the refresh token. It changes nothing here.
+func (s *source) refresh(ctx context.Context, l Login) (Login, time.Time, error) {
+	if err := ctx.Err(); err != nil {
+		return Login{}, time.Time{}, fmt.Errorf("refresh the login: %w", err)
+	}
+	s.Logins.underWay.Add(1)
+	defer s.Logins.underWay.Done()
+	whole, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	defer context.AfterFunc(ctx, func() { time.AfterFunc(exchangeGrace, cancel) })()
+
+	const what = "refresh the login"
+	whole, n := s.talk(whole)
+	// Without an access token this is one exchange, and it never asks twice.
+	t, err := s.protocol.TokenSource(whole, &oauth2.Token{RefreshToken: l.Refresh.Reveal()}).Token()
+	if err != nil {
+		return Login{}, time.Time{}, s.failure(ctx, what, n, err, map[string]string{codeInvalidGrant: s.again()})
+	}
+	next, err := s.granted(t, n)
+	if err != nil {
+		return Login{}, time.Time{}, fmt.Errorf("%s at %s: the token it gave %w", what, s.URL, err)
+	}
+	return next, n.serverTime, nil
+}
+
+// store makes next durable in place of l. What cannot be stored now is kept for
+// the next mint, and not given to anybody before.
+func (s *source) store(next, l Login) error {
+	err := s.file.write(s.options.TokenFile, next)
+	if err != nil {
+		s.file.unstored, s.file.replaces = &next, l.Refresh
+		return fmt.Errorf("store the refreshed login, which this process alone has until then: %w", err)
+	}
+	return nil
+}
+
+// ago says roughly how long something is past.
+func ago(d time.Duration) string {
+	if d < 2*time.Minute {
+		return fmt.Sprintf("%d s", int(d.Seconds()))
+	}
+	if d < 2*time.Hour {
+		return fmt.Sprintf("%d min", int(d.Minutes()))
+	}
+	return fmt.Sprintf("%d h", int(d.Hours()))
+}

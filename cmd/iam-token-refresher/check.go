@@ -13,7 +13,7 @@ import (
 )
 
 func (a *app) checkCommand() *cobra.Command {
-	offline := false
+	offline, discover := false, ""
 	cmd := &cobra.Command{
 		Use:   "check",
 		Short: "Try everything, and write nothing",
@@ -23,12 +23,19 @@ publishes nothing, and may run beside a daemon.`,
 		Example: `  iam-token-refresher check --config /etc/iam-token-refresher/config.yaml
 
   # Before a reload, or in a pipeline without access to the cloud:
-  iam-token-refresher check --offline --config config.yaml`,
+  iam-token-refresher check --offline --config config.yaml
+
+  # Is this organization's id one for cloud_org_id or for org_id?
+  iam-token-refresher check --discover-org 1234567`,
 		Args: noArgs,
 	}
 	cmd.Flags().BoolVar(&offline, "offline", false, "ask nothing of the cloud: mint and try no value")
+	cmd.Flags().StringVar(&discover, "discover-org", "", "only find out which header of Tracker this organization's `id` belongs in")
 	s := addSettings(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		if discover != "" && offline {
+			return usage(cmd, "--discover-org asks Tracker, and --offline nobody: give one of them")
+		}
 		from, err := s.origin(cmd, a)
 		if err != nil {
 			return err
@@ -40,7 +47,11 @@ publishes nothing, and may run beside a daemon.`,
 			return err
 		}
 		list := tickList{app: a, screen: a.screenOf(a.stdout)}
-		err = d.Check(ctx, offline, list.add)
+		if discover != "" {
+			err = d.DiscoverOrg(ctx, discover, list.add)
+		} else {
+			err = d.Check(ctx, offline, list.add)
+		}
 		if ctx.Err() != nil {
 			return errors.New("the check was interrupted: what is not listed was not tried")
 		}

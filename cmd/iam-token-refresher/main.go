@@ -12,7 +12,7 @@ func main() { os.Exit(run(context.Background(), arguments(os.Args), os.Stdout, o
 
 // run carries out one command line and returns the exit code.
 func run(ctx context.Context, args []string, stdout, stderr *os.File) int {
-	a := &app{args: args, stdout: stdout, stderr: stderr, lookupEnv: os.LookupEnv}
+	a := &app{args: args, stdin: os.Stdin, stdout: stdout, stderr: stderr, lookupEnv: os.LookupEnv}
 	err := a.root().ExecuteContext(ctx)
 	complain(stderr, err)
 	return exitCode(err)

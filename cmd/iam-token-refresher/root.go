@@ -13,6 +13,7 @@ import (
 // app is what the commands share of their surroundings.
 type app struct {
 	args           []string
+	stdin          *os.File
 	stdout, stderr *os.File
 	lookupEnv      func(string) (string, bool)
 }
@@ -76,7 +77,7 @@ Tracker API before anyone else sees it.`,
 	root.SetHelpCommandGroupID(groupOther)
 	a.add(root, groupDaemon, a.runCommand(), a.onceCommand(), a.checkCommand())
 	a.add(root, groupAsk, a.statusCommand(), a.getCommand(), a.refreshCommand(), a.reloadCommand(), a.healthcheckCommand())
-	a.add(root, groupOther, a.configCommand(), a.dockerCommand(), a.completionCommand(), a.versionCommand())
+	a.add(root, groupOther, a.loginCommand(), a.configCommand(), a.dockerCommand(), a.completionCommand(), a.versionCommand())
 	return root
 }
 

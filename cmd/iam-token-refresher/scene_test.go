@@ -318,6 +318,7 @@ func (s *scene) status() status.Token {
 // served is what the socket gives.
 type served struct {
 	Value     string `json:"value"`
+	Type      string `json:"type"`
 	Version   uint64 `json:"version"`
 	Lineage   string `json:"lineage"`
 	Verdict   string `json:"verdict"`

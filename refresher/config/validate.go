@@ -1,6 +1,7 @@
 package config
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"net"
@@ -124,6 +125,16 @@ func (d *decoder) checkConfig(c *Config) {
 		value.SetString(address)
 		problem("endpoints."+f.key, wrong)
 	}
+}
+
+// Endpoint returns an address in the form that [Endpoints] promises; key is its
+// key there. The error continues a sentence about the address.
+func Endpoint(key, address string) (string, error) {
+	normal, problem := endpoint(key, address)
+	if problem != "" {
+		return "", errors.New(problem)
+	}
+	return normal, nil
 }
 
 // listenProblem says what is wrong with an address to listen on.

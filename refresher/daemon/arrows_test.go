@@ -41,13 +41,16 @@ var allowed = map[string][]string{
 		"refresher", "refresher/clock", "refresher/config", "refresher/iam", "refresher/oauth", "refresher/probe", "refresher/process", "refresher/redact",
 		"refresher/status", "refresher/store", "refresher/watch", "sink",
 	},
-	"cmd/iam-token-refresher": {"refresher", "refresher/config", "refresher/daemon", "refresher/redact", "refresher/status", "sink"},
-	"cmd/iam-emulator":        {"refresher/emulator"},
-	"cmd/demo":                {},
-	"kubernetes":              {},
-	"kubernetes/reader":       {},
-	"systemd":                 {},
-	"systemd/man":             {},
+	"cmd/iam-token-refresher": {
+		"refresher", "refresher/config", "refresher/daemon", "refresher/oauth", "refresher/probe", "refresher/redact",
+		"refresher/status", "sink",
+	},
+	"cmd/iam-emulator":  {"refresher/emulator"},
+	"cmd/demo":          {},
+	"kubernetes":        {},
+	"kubernetes/reader": {},
+	"systemd":           {},
+	"systemd/man":       {},
 }
 
 type goPackage struct {

@@ -75,6 +75,25 @@ func newWeb(extra []byte) (*web, error) {
 	return &web{tls: t.TLSClientConfig, transport: t}, nil
 }
 
+// Outside is how commands without a daemon speak HTTPS: with the system's
+// authorities and those in the file of that name, if there is one. It also
+// keeps the secrets of this process out of core dumps.
+func Outside(caFile string) (*http.Transport, error) {
+	harden()
+	var extra []byte
+	if caFile != "" {
+		var err error
+		if extra, err = os.ReadFile(caFile); err != nil {
+			return nil, err
+		}
+	}
+	w, err := newWeb(extra)
+	if err != nil {
+		return nil, err
+	}
+	return w.transport, nil
+}
+
 // Close lets idle connections go.
 func (w *web) Close() error {
 	w.transport.CloseIdleConnections()

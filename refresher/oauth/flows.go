@@ -50,8 +50,8 @@ func (c *Client) StartDevice(ctx context.Context, scopes ...string) (*Device, er
 	if answer.DeviceCode == "" || !isPrintable(answer.UserCode) || err != nil || page.Scheme != "https" && page.Scheme != "http" || !isPrintable(answer.VerificationURI) {
 		return nil, fmt.Errorf("%s at %s: the answer holds no code or no page to enter it on: check endpoints.oauth", what, c.URL)
 	}
-	if answer.Interval < 0 || answer.Interval > 600 {
-		answer.Interval = 0 // the default of RFC 8628
+	if answer.Interval <= 0 || answer.Interval > 600 {
+		answer.Interval = 5 // RFC 8628, 3.2
 	}
 	if answer.Expiry.IsZero() {
 		answer.Expiry = time.Now().Add(codeLife)
@@ -70,45 +70,59 @@ func isPrintable(s string) bool {
 // errCodeExpired ends a login that took too long.
 var errCodeExpired = errors.New("the code has expired before it was entered: run the command again for another")
 
-// Wait asks at the pace that the service wants until the person has decided.
-// The network may fail meanwhile.
+// Wait asks until the person has decided, with the pause that the service wants
+// after each answer. The network may fail meanwhile.
 func (d *Device) Wait(ctx context.Context) (Login, error) {
-	const what = "log in with the code"
+	const (
+		what = "log in with the code"
+		over = "the code is used or has expired: run the command again for another"
+	)
+	pause := time.Duration(d.answer.Interval) * time.Second
 	for {
-		talk, n := d.client.talk(ctx)
-		// The service has names of its own for what RFC 8628 came to call
-		// urn:…:device_code and device_code.
-		t, err := d.client.protocol.DeviceAccessToken(talk, d.answer,
-			oauth2.SetAuthURLParam("grant_type", "device_code"), oauth2.SetAuthURLParam("code", d.answer.DeviceCode))
-		switch {
-		case err == nil:
-			return d.client.login(what, t, n)
-		case ctx.Err() != nil:
+		timer := time.NewTimer(min(pause, max(time.Until(d.Expires), 0)))
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
 			return Login{}, ctx.Err()
-		case !time.Now().Before(d.Expires):
+		}
+		if !time.Now().Before(d.Expires) {
 			return Login{}, errCodeExpired
+		}
+		talk, n := d.client.talk(ctx)
+		// Not the library's own loop: it sends the names that RFC 8628 came to
+		// have, and counts from question to question, so that a slow answer
+		// makes the next question come too early.
+		t, err := d.client.protocol.Exchange(talk, d.answer.DeviceCode, oauth2.SetAuthURLParam("grant_type", "device_code"))
+		if err == nil {
+			return d.client.login(what, t, n)
 		}
 		f := d.client.failure(ctx, what, n, err, map[string]string{
 			codeDenied:       "access was denied on the page: run the command again and allow it",
 			codeExpired:      errCodeExpired.Error(),
-			codeInvalidGrant: "the code is used or has expired: run the command again for another",
-			codeBadCode:      "the code is used or has expired: run the command again for another",
+			codeInvalidGrant: over,
+			codeBadCode:      over,
 		})
-		if f.Permanent {
-			return Login{}, f
-		}
-		// The next round begins with a pause of the interval.
-		d.client.Log.Debug("asking whether the person has decided failed", "error", f)
-		if f.RetryAfter > 0 {
-			timer := time.NewTimer(min(f.RetryAfter, time.Until(d.Expires)))
-			select {
-			case <-timer.C:
-			case <-ctx.Done():
-				timer.Stop()
+		var refusal *Refusal
+		switch {
+		case ctx.Err() != nil:
+			return Login{}, ctx.Err()
+		case !errors.As(f, &refusal):
+			if f.Permanent {
+				return Login{}, f
 			}
+			pause = max(pause, min(f.RetryAfter, codeLife))
+		case refusal.Code == codePending:
+		case refusal.Code == codeSlowDown:
+			pause += slowDown
+		case f.Permanent:
+			return Login{}, f
 		}
 	}
 }
+
+// slowDown is how much longer the pause is after each wish for that: RFC 8628, 3.5.
+const slowDown = 5 * time.Second
 
 func (c *Client) login(what string, t *oauth2.Token, n *note) (Login, error) {
 	l, err := c.granted(t, n)

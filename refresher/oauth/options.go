@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"iam-token-refresher/refresher"
+	"iam-token-refresher/refresher/atomicfile"
 )
 
 // Options is the source oauth: the token of a login that is kept fresh.
@@ -110,4 +111,12 @@ func exposed(path string) bool {
 		bits = 0o004
 	}
 	return st.Mode().Perm()&bits != 0
+}
+
+// KeepSecret writes an application's secret into a file for [ReadSecret].
+func KeepSecret(path, text string) error {
+	if _, err := clean(text); err != nil {
+		return fmt.Errorf("what was given %w", err)
+	}
+	return atomicfile.Write(path, []byte(text+"\n"), writeOptions(path))
 }

@@ -35,6 +35,7 @@ const (
 	codeExpired       = "expired_token"
 	codeInvalidScope  = "invalid_scope"
 	codeSlowDown      = "slow_down"
+	codePending       = "authorization_pending"
 )
 
 // failure is the error of one exchange. remedies say what to do about codes of

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"iam-token-refresher/refresher/daemon"
+	"iam-token-refresher/refresher/probe"
 )
 
 func (a *app) checkCommand() *cobra.Command {
@@ -35,6 +36,11 @@ publishes nothing, and may run beside a daemon.`,
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if discover != "" && offline {
 			return usage(cmd, "--discover-org asks Tracker, and --offline nobody: give one of them")
+		}
+		if discover != "" {
+			if err := (probe.TrackerOptions{OrgID: discover}).Validate(); err != nil {
+				return usage(cmd, "--discover-org: %w", err)
+			}
 		}
 		from, err := s.origin(cmd, a)
 		if err != nil {

@@ -55,11 +55,6 @@ func (d *Daemon) DiscoverOrg(ctx context.Context, id string, report func(CheckRe
 	if d.broken != nil {
 		return d.broken
 	}
-	for _, o := range []probe.TrackerOptions{{CloudOrgID: id}, {OrgID: id}} {
-		if err := o.Validate(); err != nil {
-			return fmt.Errorf("organization %q %s", id, problemOf(err))
-		}
-	}
 	found := false
 	p := d.plan.Load()
 	for i, spec := range p.specs {
@@ -74,14 +69,6 @@ func (d *Daemon) DiscoverOrg(ctx context.Context, id string, report func(CheckRe
 		return ErrCheckFailed
 	}
 	return nil
-}
-
-func problemOf(err error) string {
-	var invalid *refresher.Invalid
-	if errors.As(err, &invalid) {
-		return invalid.Problem
-	}
-	return err.Error()
 }
 
 func (c *checker) discover(ctx context.Context, id string) {

@@ -26,7 +26,7 @@ type source struct {
 // Identity implements [refresher.Source]. Whose login is in the file, nobody
 // says.
 func (s *source) Identity() string {
-	return "oauth login in " + s.options.TokenFile + " for application " + s.app.ClientID + " at " + s.URL
+	return "oauth login in " + s.options.TokenFile + " at " + s.URL
 }
 
 // again is how a person logs in anew.
@@ -141,6 +141,8 @@ func (s *source) renew(ctx context.Context) (refresher.Minted, error) {
 	if err := atomicfile.Check(s.options.TokenFile, writeOptions(s.options.TokenFile)); err != nil {
 		return refresher.Minted{}, fmt.Errorf("refresh the login: %w", err)
 	}
+	s.Logins.underWay.Add(1)
+	defer s.Logins.underWay.Done() // once it is stored, and not before
 	next, serverTime, err := s.refresh(ctx, l)
 	if err != nil {
 		return refresher.Minted{}, err
@@ -168,8 +170,6 @@ func (s *source) refresh(ctx context.Context, l Login) (Login, time.Time, error)
 	if err := ctx.Err(); err != nil {
 		return Login{}, time.Time{}, fmt.Errorf("refresh the login: %w", err)
 	}
-	s.Logins.underWay.Add(1)
-	defer s.Logins.underWay.Done()
 	whole, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
 	defer context.AfterFunc(ctx, func() { time.AfterFunc(exchangeGrace, cancel) })()

@@ -172,11 +172,11 @@ func TestAnExchangeThatHasBegunIsBroughtToItsEnd(t *testing.T) {
 		close(ended)
 	}()
 	<-ctx.Done()
-	w.config.Logins.Wait(20 * time.Second) // as the daemon does at its end
-	<-ended
+	w.config.Logins.Wait(20 * time.Second) // as the daemon does before it ends
 	if w.stored().Access == old {
 		t.Error("the answer was dropped, and with it the refresh token")
 	}
+	<-ended
 }
 
 func TestALoginThatIsOverIsPermanentAndSaysHowToLogInAgain(t *testing.T) {

@@ -137,7 +137,7 @@ else
 test-kubernetes:
 	KUBECTL='$(KUBECTL)' KUBERNETES_ADDRESS='$(KUBERNETES_ADDRESS)' KUBERNETES_IMAGE='$(IMAGE)' \
 		KUBERNETES_LOAD=$(KUBERNETES_LOAD) KUBERNETES_RESTART='$(KUBERNETES_RESTART)' \
-		$(GO) test -count=1 -timeout 25m -v ./kubernetes
+		$(GO) test -count=1 -timeout 25m -parallel 8 -v ./kubernetes
 endif
 
 # The command that takes the arguments of "podman", where IMAGE and busybox:1.36 are.

@@ -211,6 +211,7 @@ type pod struct {
 
 type containerStatus struct {
 	Name             string
+	ContainerID      string
 	Ready, Started   bool
 	RestartCount     int
 	State, LastState struct {
@@ -300,9 +301,13 @@ func (s *scene) logged(words ...string) {
 	})
 }
 
-// readyz is what the status listener says, through the API server.
-func (s *scene) readyz(p *pod) string {
-	out, _ := s.try("get", "--raw", "/api/v1/namespaces/"+s.name+"/pods/"+p.Metadata.Name+":9117/proxy/readyz")
+// unready is what the sidecar misses to be ready, in its own words; empty when
+// it is. (The kubelet's event says 503, and the API server's proxy no more.)
+func (s *scene) unready() string {
+	out, err := s.try("-n", s.name, "exec", s.workload, "-c", "iam-token-refresher", "--", "/iam-token-refresher", "healthcheck")
+	if err == nil {
+		return ""
+	}
 	return out
 }
 

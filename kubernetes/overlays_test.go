@@ -44,7 +44,9 @@ func TestEachOverlayGivesTheAppATokenThatWasTried(t *testing.T) {
 				if issued := s.cloud.Issued(); !slices.Contains(issued, value) {
 					t.Errorf("the app reads %d bytes, which the cloud has not issued", len(value))
 				}
-				want(t, "readiness", s.readyz(p), "ready")
+				if missing := s.unready(); missing != "" {
+					t.Errorf("it is not ready: %s", missing)
+				}
 			} else {
 				want(t, "the app", s.in("logs", s.workload, "-c", "app"), "worked with a token of ")
 			}

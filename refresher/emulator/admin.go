@@ -102,7 +102,7 @@ func (e *Emulator) about() any {
 		"cloud_org_id": CloudOrgID, "org_id": OrgID,
 		"accounts":     map[string]string{"bot": BotAccount, "target": TargetAccount, "outsider": OutsiderAccount, "person": Person},
 		"oauth_client": map[string]string{"id": ClientID, "secret_file": e.path(fileOAuthSecret)},
-		"federation":   map[string]string{"issuer": Issuer, "subject": Subject, "audience": e.o.Audience},
+		"federation":   map[string]string{"issuer": Issuer, "subject": Subject, "audience": *e.federation.audience.Load()},
 		"routes": []string{
 			"GET /faults", "POST /faults", "DELETE /faults[?service=S]", "GET /calls", "DELETE /calls",
 			"GET /clock", "POST /clock", "POST /revoke", "GET /tokens", "POST /tokens", "POST /subject-tokens",

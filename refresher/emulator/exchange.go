@@ -115,7 +115,8 @@ func (e *Emulator) exchange(w http.ResponseWriter, r *http.Request) {
 		refuse(w, r, http.StatusBadRequest, "invalid_target", "audience: service account "+cut(account)+" does not exist")
 		return
 	}
-	if !foreign && e.dir.linkedAccount(subject) != account {
+	linked := e.dir.linkedAccount(subject)
+	if linked != account && (linked != "" || !foreign) {
 		refuse(w, r, http.StatusBadRequest, "invalid_target", "the subject is not linked to service account "+cut(account))
 		return
 	}

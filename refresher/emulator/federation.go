@@ -12,6 +12,7 @@ import (
 	"math/big"
 	"os"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/golang-jwt/jwt/v5"
@@ -21,13 +22,14 @@ const issuerKeyID = "iam-emulator-issuer"
 
 // federation knows whose OIDC tokens are accepted.
 type federation struct {
-	audience string
+	audience atomic.Pointer[string]
 	own      *ecdsa.PrivateKey
 	foreign  map[string]*rsa.PublicKey // by kid, from the JWKS file
 }
 
 func newFederation(o Options) (*federation, error) {
-	f := &federation{audience: o.Audience}
+	f := &federation{}
+	f.audience.Store(&o.Audience)
 	var err error
 	if f.own, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader); err != nil {
 		return nil, fmt.Errorf("make the OIDC issuer's key: %w", err)
@@ -74,10 +76,11 @@ func readJWKS(file string) (map[string]*rsa.PublicKey, error) {
 }
 
 // verify checks a subject token and returns its subject, and whether it is of
-// the foreign issuer, whose subjects are linked to every account.
+// the foreign issuer, whose subjects are linked to every account until they are
+// linked to one.
 func (f *federation) verify(raw string, now func() time.Time) (subject string, foreign bool, err error) {
 	parser := jwt.NewParser(
-		jwt.WithValidMethods([]string{"ES256", "RS256"}), jwt.WithAudience(f.audience),
+		jwt.WithValidMethods([]string{"ES256", "RS256"}), jwt.WithAudience(*f.audience.Load()),
 		jwt.WithExpirationRequired(), jwt.WithTimeFunc(now), jwt.WithLeeway(leeway),
 	)
 	var claims jwt.RegisteredClaims
@@ -111,6 +114,9 @@ func (f *federation) verify(raw string, now func() time.Time) (subject string, f
 	}
 	return claims.Subject, foreign, nil
 }
+
+// SetAudience sets the audience that subject tokens must have from now on.
+func (e *Emulator) SetAudience(audience string) { e.federation.audience.Store(&audience) }
 
 // SubjectClaims are what an OIDC token says. Empty fields mean what oidc.jwt has.
 type SubjectClaims struct {

@@ -80,7 +80,8 @@ type Options struct {
 
 	// JWKS is a file with the RSA keys of an OIDC issuer, as
 	// `kubectl get --raw /openid/v1/jwks` prints. Tokens they signed are
-	// accepted from any issuer, for any subject, if exp and aud fit.
+	// accepted from any issuer, for any subject that is not linked to another
+	// account (see [Emulator.LinkSubject]), if exp and aud fit.
 	JWKS string
 	// Audience is the aud that subject tokens must have; empty: DefaultAudience.
 	Audience string

@@ -252,6 +252,24 @@ func TestTokenExchangeTakesTheTokensOfAJWKS(t *testing.T) {
 			t.Errorf("%s: got %d %s, want %d", name, a.status, a.body, test.want)
 		}
 	}
+	subject := foreignSubject(t, private, "k8s", issuer, "yandex", time.Hour)
+	ask := func() answer {
+		return c.must("POST", c.Endpoints().TokenExchange, exchangeForm(emulator.BotAccount, subject).Encode(), formType)
+	}
+	for account, want := range map[string]int{emulator.OutsiderAccount: 400, emulator.BotAccount: 200} {
+		if err := c.LinkSubject("system:serviceaccount:prod:app", account); err != nil {
+			t.Fatal(err)
+		}
+		if a := ask(); a.status != want {
+			t.Errorf("linked to %s: got %d %s, want %d", account, a.status, a.body, want)
+		}
+	}
+	for audience, want := range map[string]int{"other": 400, "yandex": 200} {
+		c.SetAudience(audience)
+		if a := ask(); a.status != want {
+			t.Errorf("with the audience %s: got %d %s, want %d", audience, a.status, a.body, want)
+		}
+	}
 	for name, content := range map[string]string{"not JSON": "x", "no keys": `{"keys":[]}`, "broken key": `{"keys":[{"kty":"RSA","kid":"a","n":"!","e":"AQAB"}]}`} {
 		if err := os.WriteFile(jwks, []byte(content), 0o600); err != nil {
 			t.Fatal(err)

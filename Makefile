@@ -41,7 +41,7 @@ lint: ## gofumpt, vet, staticcheck, the arrows between packages
 fmt: ## format the code
 	$(TOOL) gofumpt -w cmd refresher sink systemd kubernetes .ci/compat
 
-bench: build ## the figures: binary, memory, wake-ups, time to the first token, 1,000 tokens
+bench: build ## the figures: binary, memory, wake-ups, time to the first token, 1,000 waiters, 1,000 tokens
 	cd .ci/bench && $(GO) run . --refresher ../../bin/iam-token-refresher --emulator ../../bin/iam-emulator
 
 generate: ## the configuration reference in README.md, from the option structs

@@ -58,33 +58,40 @@ func (h *hub) beginWait() bool {
 // waitAndAnswer tells whether the connection can be used again.
 func (s *Server) waitAndAnswer(c *conn, q *query, keep bool) bool {
 	gone, listened := make(chan struct{}), make(chan struct{})
-	alive := false
 	go func() {
 		defer close(listened)
-		if alive = c.awaitByte(); !alive {
+		if !c.awaitByte() {
 			close(gone)
 		}
 	}()
 	e := s.wait(&c.peer, q, gone)
-	// The deadline ends awaitByte.
-	_ = c.SetReadDeadline(time.Unix(1, 0))
-	<-listened
-	if !alive {
-		return false
-	}
 	select {
 	case <-s.closing:
 		keep = false
 	default:
 	}
-	_ = c.SetDeadline(time.Now().Add(answerTimeout))
+	// The answer comes before all else: a thousand may be waiting for theirs.
+	told := false
+	select {
+	case <-gone:
+	default:
+		told = s.tell(c, q, e, !keep) == nil
+	}
+	_ = c.SetReadDeadline(time.Unix(1, 0)) // ends awaitByte
+	<-listened
+	return told && keep
+}
+
+// tell answers from e, or that there is no such token.
+func (s *Server) tell(c *conn, q *query, e *Endpoint, last bool) error {
+	_ = c.SetWriteDeadline(time.Now().Add(answerTimeout))
 	a := detached{header: make(http.Header), code: http.StatusOK}
 	if e == nil {
 		notFound(&a)
 	} else {
 		s.answer(&a, q, e)
 	}
-	return a.send(c, q.head, !keep) == nil && keep
+	return a.send(c, q.head, last)
 }
 
 // wait returns when there is a value other than the known one, or its time is

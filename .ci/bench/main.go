@@ -28,15 +28,16 @@ func main() {
 	refresher := flag.String("refresher", "bin/iam-token-refresher", "the program to measure")
 	emulator := flag.String("emulator", "bin/iam-emulator", "the stand-in cloud")
 	idle := flag.Duration("idle", time.Minute, "how long an idle daemon is watched")
+	only := flag.String("only", "", "one step alone: binary, first, one, waiters or many")
 	accounts := flag.Int("accounts", 1000, "tokens of the mass test")
 	flag.Parse()
-	if err := run(*refresher, *emulator, *idle, *accounts); err != nil {
+	if err := run(*refresher, *emulator, *idle, *accounts, *only); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
 }
 
-func run(refresher, emulator string, idle time.Duration, accounts int) error {
+func run(refresher, emulator string, idle time.Duration, accounts int, only string) error {
 	dir, err := os.MkdirTemp(shm(), "itr-bench")
 	if err != nil {
 		return err
@@ -49,8 +50,14 @@ func run(refresher, emulator string, idle time.Duration, accounts int) error {
 	if b.emulator, err = filepath.Abs(emulator); err != nil {
 		return err
 	}
-	for _, step := range []func() error{b.binary, b.firstToken, b.oneToken, b.manyTokens} {
-		if err := step(); err != nil {
+	for _, step := range []struct {
+		name string
+		do   func() error
+	}{{"binary", b.binary}, {"first", b.firstToken}, {"one", b.oneToken}, {"waiters", b.waiters}, {"many", b.manyTokens}} {
+		if only != "" && only != step.name {
+			continue
+		}
+		if err := step.do(); err != nil {
 			return err
 		}
 	}

@@ -122,7 +122,9 @@ func (s *scene) write(name, text string) {
 type plot struct {
 	source, probe, refresh string
 	// sinks are lines in place of the usual ones.
-	sinks string
+	sinks    string
+	onChange string // of the usual file
+	more     string // whole lines, beside the tokens
 }
 
 // org is the probe that fits the cloud.
@@ -153,6 +155,9 @@ func (s *scene) configure(name string, p plot, once bool) {
 	if usual {
 		p.sinks = `      - file: {path: $S/` + name + `.token}
 `
+		if p.onChange != "" {
+			p.sinks += "        on_change: {" + p.onChange + "}\n"
+		}
 	}
 	config := `tokens:
   - name: bot
@@ -171,7 +176,7 @@ func (s *scene) configure(name string, p plot, once bool) {
 status: {listen: "` + s.health + `"}
 `
 	}
-	config += "log: {level: debug, format: json}\nendpoints:" + endpoints
+	config += p.more + "log: {level: debug, format: json}\nendpoints:" + endpoints
 	s.write(name+".yaml", strings.NewReplacer("$D", s.path("cloud"), "$S", s.dir).Replace(config))
 }
 

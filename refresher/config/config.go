@@ -14,6 +14,7 @@ import (
 // Config is a valid configuration. Nothing in it is a secret.
 type Config struct {
 	Tokens    []Token       `yaml:"tokens" check:"required" doc:"the tokens to keep fresh"`
+	Exec      Exec          `yaml:"exec" doc:"a program to run with values in its environment"`
 	StateDir  string        `yaml:"state_dir" check:"path,dir" doc:"directory that published versions survive a restart in; without it a restart mints anew"`
 	Status    StatusOptions `yaml:"status" doc:"health and metrics over HTTP"`
 	Log       LogOptions    `yaml:"log" doc:"what is logged, and how"`
@@ -46,7 +47,7 @@ type Token struct {
 	Source   Source  `yaml:"source" check:"required" doc:"where values come from: one of the sources below"`
 	Refresh  Refresh `yaml:"refresh" doc:"when a new value is minted"`
 	Probe    *Probe  `yaml:"probe" doc:"how a value is tried before anyone sees it: one of the probes below, or none"`
-	Sinks    []Sink  `yaml:"sinks" check:"required" doc:"where values go: a list of the sinks below"`
+	Sinks    []Sink  `yaml:"sinks" doc:"where values go: a list of the sinks below; needed unless exec names the token"`
 }
 
 // Source is where values come from.
@@ -80,8 +81,9 @@ type Probe struct {
 
 // Sink is where values go.
 type Sink struct {
-	Kind    string
-	Options Options
+	Kind     string
+	Options  Options
+	OnChange *Hook `yaml:"on_change" doc:"what to do after each new version"`
 }
 
 // Limits of times that a person cannot mean otherwise.
@@ -92,6 +94,7 @@ const (
 
 func defaultConfig() Config {
 	return Config{
+		Exec:   defaultExec(),
 		Log:    LogOptions{Level: "info", Format: "auto"},
 		Limits: Limits{Mints: 16, ProbesPerSecond: 5},
 	}
@@ -122,6 +125,9 @@ func mustSchedule(text string) Schedule {
 type LoadOptions struct {
 	// LookupEnv finds the variables that paths name; nil is os.LookupEnv.
 	LookupEnv func(string) (string, bool)
+	// Exec, where set, changes what the configuration says of the program to
+	// run, before that is checked. There is to be one, then.
+	Exec func(*Exec)
 	// Try builds what a valid configuration describes and finds what is wrong
 	// with it on this machine, such as a group that does not exist or a key
 	// file that cannot be read. Its errors, several joined with errors.Join, are

@@ -54,7 +54,7 @@ func TestTheExampleOfTheDocumentationIsUnderstood(t *testing.T) {
 		StateDir: "/run/iam-token-refresher-state",
 		Status:   StatusOptions{Listen: "127.0.0.1:9117"},
 		Log:      LogOptions{Level: "info", Format: "auto"},
-		Limits:   Limits{Mints: 16, ProbesPerSecond: 5},
+		Exec:     defaultExec(), Limits: Limits{Mints: 16, ProbesPerSecond: 5},
 	}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got\n%+v\nwant\n%+v", got, want)

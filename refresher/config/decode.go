@@ -167,6 +167,8 @@ func (d *decoder) object(list []entry, v reflect.Value, path string, at place, o
 		d.value(e.value, target, join(path, e.key), e.at)
 		if d.failed() == before {
 			d.check(e, target, f, join(path, e.key))
+		} else if target.Type() == reflect.TypeFor[[]Sink]() {
+			d.token.badSinks = true
 		}
 	}
 	for _, f := range fields {

@@ -43,7 +43,7 @@ func TestFlagsDescribeOneToken(t *testing.T) {
 			},
 		}},
 		StateDir: "/run/itr/state", Status: StatusOptions{Listen: ":9117"}, Log: LogOptions{Level: "debug", Format: "auto"},
-		Limits: Limits{Mints: 16, ProbesPerSecond: 5}, Endpoints: Endpoints{IAM: "localhost:1"},
+		Exec: defaultExec(), Limits: Limits{Mints: 16, ProbesPerSecond: 5}, Endpoints: Endpoints{IAM: "localhost:1"},
 	}
 	if !reflect.DeepEqual(c, want) {
 		t.Errorf("got\n%+v\nwant\n%+v", c, want)

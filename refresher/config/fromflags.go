@@ -21,7 +21,7 @@ type given struct {
 // variable instead of a line. The error is an Errors.
 func FromFlags(values map[string]string, kinds Kinds, opt LoadOptions) (*Config, error) {
 	all, errs := collect(values)
-	errs = append(errs, missingFlags(all)...)
+	errs = append(errs, missingFlags(all, opt.Exec != nil)...)
 	if len(errs) > 0 {
 		return nil, errs
 	}
@@ -89,7 +89,9 @@ func (g given) problem(problem string) Error {
 }
 
 // missingFlags finds what can be said better of flags than of a document.
-func missingFlags(all []given) (errs Errors) {
+//
+// A program that gets the value needs no sink.
+func missingFlags(all []given, exec bool) (errs Errors) {
 	find := func(start string) (found []given) {
 		for _, g := range all {
 			if g.Name == start || g.needs == "" && strings.HasPrefix(g.Path, start) {
@@ -104,7 +106,9 @@ func missingFlags(all []given) (errs Errors) {
 		}
 	}
 	one("tokens[0].source.", "no source; give one of")
-	one("tokens[0].sinks", "no sink, so that nobody would get the token; give at least one of")
+	if !exec {
+		one("tokens[0].sinks", "no sink, so that nobody would get the token; give at least one of")
+	}
 	kinds := map[string]given{}
 	var first string
 	for _, g := range find("tokens[0].source.") {

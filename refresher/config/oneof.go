@@ -29,6 +29,10 @@ type placedToken struct {
 	source *placedOptions
 	probe  *placedOptions
 	sinks  []*placedOptions
+
+	node     ast.Node
+	decoded  *Token
+	badSinks bool // they have a mistake already
 }
 
 // placedOptions is a decoded option struct and where it stands.
@@ -210,12 +214,15 @@ func (d *decoder) sink(n ast.Node, s *Sink, path string, at place) {
 		s.Options = o.options
 		d.token.sinks = append(d.token.sinks, o)
 	}
+	if s.OnChange != nil {
+		d.checkHook(n, s.OnChange, "sinks", at)
+	}
 }
 
 // oneToken decodes a token. Messages name it.
 func (d *decoder) oneToken(n ast.Node, t *Token, path string) {
 	*t = defaultToken()
-	d.token = &placedToken{at: placeOf(n), label: path + ": "}
+	d.token = &placedToken{at: placeOf(n), label: path + ": ", node: n, decoded: t}
 	outer := d.label
 	defer func() { d.label, d.token = outer, nil }()
 	if name := d.peek(n, "name"); name != nil {

@@ -60,25 +60,27 @@ func (r *reference) table(v reflect.Value) {
 		return
 	}
 	r.b.WriteString("| key | value | default | |\n| --- | --- | --- | --- |\n")
-	r.rows("", v)
+	r.rows("", v, false)
 	r.b.WriteString("\n")
 }
 
 // rows writes a line for each option, also for those of structs within.
-func (r *reference) rows(prefix string, v reflect.Value) {
+// Where that may be left out, nothing in it is required.
+func (r *reference) rows(prefix string, v reflect.Value, optional bool) {
 	for _, f := range fieldsOf(v.Type()) {
 		value := v.FieldByIndex(f.index)
 		if inner := indirect(f.typ); inner.Kind() == reflect.Struct && !isScalar(inner) && !isOneOf(inner) {
+			within := optional
 			if value.Kind() == reflect.Pointer {
-				value = reflect.New(inner).Elem()
+				value, within = reflect.New(inner).Elem(), true
 			}
-			r.rows(prefix+f.key+".", value)
+			r.rows(prefix+f.key+".", value, within)
 			continue
 		}
 		byDefault := ""
 		if text := defaultText(value); text != nil {
 			byDefault = "`" + inYAML(text) + "`"
-		} else if f.required {
+		} else if f.required && !optional {
 			byDefault = "**required**"
 		}
 		fmt.Fprintf(&r.b, "| `%s%s` | %s | %s | %s |\n", prefix, f.key, cell(typeName(f)), byDefault, cell(f.doc))

@@ -59,6 +59,10 @@ func (doc *document) config(kinds Kinds, opt LoadOptions) (*decoder, *Config) {
 	c := defaultConfig()
 	if list, ok := d.entries(doc.body, "", "a map of keys (tokens: and others)"); ok {
 		d.object(list, reflect.ValueOf(&c).Elem(), "", place{}, nil)
+		if opt.Exec != nil {
+			opt.Exec(&c.Exec)
+		}
+		d.checkExec(&c, opt.Exec != nil)
 		d.checkConfig(&c)
 		d.checkBetween(&c)
 	}

@@ -49,6 +49,7 @@ func (d *Daemon) Check(ctx context.Context, offline bool, report func(CheckResul
 		}
 		c.value(ctx, offline)
 		c.sinks(ctx)
+		c.hooks(p.hooks)
 	}
 	if failed {
 		return ErrCheckFailed
@@ -127,6 +128,22 @@ func (c *checker) sinks(ctx context.Context) {
 			continue
 		}
 		c.say(CheckResult{What: s.ID(), OK: true, Detail: "can be written"})
+	}
+}
+
+// hooks tells whether what on_change says could be done.
+func (c *checker) hooks(hooks []sink.Hook) {
+	for _, h := range hooks {
+		if h.Token != c.spec.Token {
+			continue
+		}
+		err := h.Action.Check()
+		r := CheckResult{What: h.Sink + " on_change", OK: err == nil, Detail: "can be done"}
+		if err != nil {
+			r.Detail = err.Error()
+			r.Warning = errors.As(err, new(*sink.DoubtfulError))
+		}
+		c.say(r)
 	}
 }
 

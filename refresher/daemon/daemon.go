@@ -53,6 +53,7 @@ type Daemon struct {
 	times   *status.Durations
 	ready   status.Readiness
 	manager manager
+	hooks   *sink.Hooks
 	rung    chan struct{} // the status line may have changed
 	unfit   []string      // what was inherited for nothing
 	broken  error         // what is wrong with the first configuration
@@ -150,9 +151,13 @@ func (d *Daemon) start(p *plan) (end func(), err error) {
 		Mints: p.cfg.Limits.Mints, ProbesPerSecond: p.cfg.Limits.ProbesPerSecond,
 		OnMint: d.times.Mint, OnProbe: d.times.Probe,
 	}
-	if d.manager.listens() {
-		opt.OnChange = func(refresher.Status) { ring(d.rung) }
+	opt.OnChange = func(s refresher.Status) {
+		if d.manager.listens() {
+			ring(d.rung)
+		}
+		d.hooks.Changed(s)
 	}
+	hooks := sink.HooksOptions{Processes: d.builder.processes, Log: d.log.Logger}
 	end = func() {}
 	if dir := p.cfg.StateDir; dir != "" {
 		s, err := store.Open(dir, store.Options{Log: d.log.Logger})
@@ -160,8 +165,11 @@ func (d *Daemon) start(p *plan) (end func(), err error) {
 			return nil, err
 		}
 		opt.Store = &rememberingStore{Store: s, filter: &d.filter}
+		hooks.Record = s
 		end = func() { _ = s.Close() }
 	}
+	d.hooks = sink.NewHooks(hooks)
+	d.hooks.Set(p.hooks)
 	d.refresher = refresher.New(opt)
 	return end, nil
 }
@@ -218,6 +226,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 		running.Go(func() { d.announce(ctx) })
 		running.Go(func() { d.attend(ctx) })
 		running.Go(func() { d.builder.processes.Reap(ctx) })
+		running.Go(func() { d.hooks.Run(ctx) })
 		select {
 		case err = <-failed:
 		case <-ctx.Done():
@@ -386,6 +395,10 @@ func (d *Daemon) swap(ctx context.Context, old, next *plan) error {
 	d.plan.Store(next)
 	d.log.setLevel(next.cfg.Log.Level)
 	d.watches.follow(next)
+	d.hooks.Set(next.hooks)
+	for _, s := range d.snapshots() {
+		d.hooks.Changed(s) // what a new sink has taken before its hook was known
+	}
 	old.closeListeners(next, false)
 	old.closeUnlike(next)
 	if health != d.health {

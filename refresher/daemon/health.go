@@ -29,9 +29,10 @@ func (d *Daemon) source() status.Source {
 			}
 			return nil
 		},
-		Readiness: &d.ready,
-		Durations: d.times,
-		Reads:     d.reads,
+		Readiness:    &d.ready,
+		Durations:    d.times,
+		Reads:        d.reads,
+		HookFailures: d.hooks.Failures, HookFailure: d.hooks.Failure,
 		Reloads: func() map[string]uint64 {
 			return map[string]uint64{"failure": d.reloads[0].Load(), "success": d.reloads[1].Load()}
 		},

@@ -12,7 +12,7 @@ import (
 )
 
 // Once refreshes every token once and returns when all of their files have
-// what came of it, retrying within ctx. It returns nil when every required
+// what came of it and on_change was tried, retrying within ctx. It returns nil when every required
 // token got there. Nothing is served: sockets and listeners are left out.
 func (d *Daemon) Once(ctx context.Context) error {
 	harden()
@@ -37,6 +37,8 @@ func (d *Daemon) Once(ctx context.Context) error {
 	defer cancel()
 	ended := make(chan error, 1)
 	go func() { ended <- d.refresher.Run(work, specs) }()
+	var hooks sync.WaitGroup
+	hooks.Go(func() { d.hooks.Run(work) })
 
 	var mu sync.Mutex
 	var problems []error
@@ -53,7 +55,9 @@ func (d *Daemon) Once(ctx context.Context) error {
 		})
 	}
 	tokens.Wait()
+	problems = append(problems, d.hooks.Settle(ctx))
 	cancel()
+	hooks.Wait()
 	problems = append(problems, <-ended)
 	d.builder.logins.Wait(loginsTimeout)
 	p.closeUnlike(&plan{})

@@ -39,6 +39,7 @@ type plan struct {
 	// endpoints that readers are to see there.
 	sockets  map[string]*listener[*sink.Server]
 	metadata map[string]*listener[*sink.MetadataServer]
+	hooks    []sink.Hook
 
 	web   *web
 	parts map[partKey]any
@@ -233,6 +234,9 @@ func (p *planner) run() {
 	if !p.outside() {
 		return
 	}
+	if len(p.plan.cfg.Exec.Command) > 0 {
+		p.failTop("exec.command", errors.New("running a program is not possible yet"))
+	}
 	p.joinSockets()
 	sources := p.sources()
 	for i := range p.plan.cfg.Tokens {
@@ -289,6 +293,9 @@ func (p *planner) token(t *config.Token, source made) {
 			continue
 		}
 		spec.Sinks = append(spec.Sinks, s)
+		if h := t.Sinks[j].OnChange; h != nil {
+			p.plan.hooks = append(p.plan.hooks, hook(t.Name, s, h))
+		}
 	}
 	if len(p.errs) > 0 {
 		return

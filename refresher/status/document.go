@@ -50,12 +50,14 @@ type Token struct {
 
 // Sink describes one sink of a token.
 type Sink struct {
-	ID        string            `json:"id"`
-	Version   uint64            `json:"version"` // 0: none
-	Current   bool              `json:"current"`
-	Failure   string            `json:"failure"`
-	Contested bool              `json:"contested"`
-	Reads     map[string]uint64 `json:"reads,omitempty"` // by result; only of sinks that are asked
+	ID        string `json:"id"`
+	Version   uint64 `json:"version"` // 0: none
+	Current   bool   `json:"current"`
+	Failure   string `json:"failure"`
+	Contested bool   `json:"contested"`
+	// HookFailure says why on_change has not yet been carried out.
+	HookFailure string            `json:"hook_failure,omitempty"`
+	Reads       map[string]uint64 `json:"reads,omitempty"` // by result; only of sinks that are asked
 }
 
 // Describe puts a snapshot into words as of now.

@@ -80,7 +80,7 @@ func full(snapshots ...refresher.Status) status.Source {
 	s.Durations.Mint(30 * time.Millisecond)
 	s.Durations.Mint(3 * time.Second)
 	s.Durations.Probe(7 * time.Millisecond)
-	s.HookFailures = func(string) uint64 { return 2 }
+	s.HookFailures = func(string) (uint64, bool) { return 2, true }
 	s.Reloads = func() map[string]uint64 { return map[string]uint64{"applied": 3, "refused": 1} }
 	s.ClockSkew = func() time.Duration { return -1500 * time.Millisecond }
 	return s

@@ -114,7 +114,9 @@ func (c *collector) collectToken(ch chan<- prometheus.Metric, s refresher.Status
 		}
 	}
 	if c.source.HookFailures != nil {
-		count(ch, c.hooks, c.source.HookFailures(s.Token), s.Token)
+		if n, ok := c.source.HookFailures(s.Token); ok {
+			count(ch, c.hooks, n, s.Token)
+		}
 	}
 }
 

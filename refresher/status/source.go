@@ -30,8 +30,12 @@ type Source struct {
 	// Reads returns how often a sink was read, by result; nil for sinks that
 	// cannot tell.
 	Reads func(token, sinkID string) map[string]uint64
-	// HookFailures returns how many hooks of a token failed.
-	HookFailures func(token string) uint64
+	// HookFailures returns how often hooks of a token failed; ok is false for a
+	// token without any.
+	HookFailures func(token string) (n uint64, ok bool)
+	// HookFailure says why the hook of a sink has not done its work; empty when
+	// it has.
+	HookFailure func(token, sinkID string) string
 	// Reloads returns how many reloads of the config there were, by result.
 	Reloads func() map[string]uint64
 	// ClockSkew is how far the local clock is ahead of the servers'.
@@ -49,6 +53,11 @@ func (s Source) Document() Document {
 		if s.Reads != nil {
 			for j := range t.Sinks {
 				t.Sinks[j].Reads = s.Reads(t.Name, t.Sinks[j].ID)
+			}
+		}
+		if s.HookFailure != nil {
+			for j := range t.Sinks {
+				t.Sinks[j].HookFailure = s.HookFailure(t.Name, t.Sinks[j].ID)
 			}
 		}
 		doc.Tokens[i] = t

@@ -42,6 +42,9 @@ func (t Token) troubles(now time.Time) []string {
 		case !s.Current && t.Version > 0:
 			add("%s: does not hold version %d yet", s.ID, t.Version)
 		}
+		if s.HookFailure != "" {
+			add("%s: on_change fails: %s", s.ID, s.HookFailure)
+		}
 	}
 	if t.StoreFailure != "" {
 		add("state not saved: %s", t.StoreFailure)

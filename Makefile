@@ -6,7 +6,7 @@ LDFLAGS  = -s -w -X main.version=$(VERSION)
 BUILD    = CGO_ENABLED=0 $(GO) build -trimpath -tags grpcnotrace -ldflags '$(LDFLAGS)'
 TOOL     = $(GO) tool -modfile=.ci/tools/go.mod
 
-.PHONY: help demo test test-compat simulate simulate-fleet build lint fmt bench generate clean FORCE
+.PHONY: help demo test test-compat simulate simulate-fleet soak fuzz build lint fmt bench generate clean FORCE
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
 
@@ -30,6 +30,20 @@ simulate: ## SEEDS=1000: 30 days of faults of one daemon in a second, for each s
 
 simulate-fleet: ## ten thousand sidecars of one rollout: what they ask of the cloud together
 	$(GO) test ./refresher/simulation/fleet -count=1 -timeout 30m -v -sidecars 10000
+
+READS ?= 10000000
+KILLS ?= 500
+soak: ## READS=10000000 KILLS=500: readers beside a writer that never rests, and a daemon that is killed again and again
+	$(GO) test -count=1 -timeout 2h -run TestReadersInOtherProcesses -v ./sink -reads $(READS)
+	$(GO) test -count=1 -timeout 2h -run TestDaemonThatIsKilled -v ./cmd/iam-token-refresher -kills $(KILLS)
+
+# Each target keeps what it finds under testdata/fuzz, where it is a test from then on.
+T ?= 30s
+fuzz: ## T=30s: each fuzz target in turn for this long
+	@for dir in $$($(GO) list -f '{{.Dir}}' ./...); do \
+		for target in $$(cd $$dir && $(GO) test -list '^Fuzz' . | grep '^Fuzz'); do \
+			echo "$$dir $$target" && (cd $$dir && $(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(T) .) || exit 1; \
+		done; done
 
 lint: ## gofumpt, vet, staticcheck, the arrows between packages
 	@files=$$($(TOOL) gofumpt -l cmd refresher sink systemd kubernetes .ci/compat); [ -z "$$files" ] || { echo "not formatted (make fmt):"; echo "$$files"; exit 1; }

@@ -5,8 +5,8 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
-	"io"
 	"io/fs"
 	"net"
 	"net/http"
@@ -21,6 +21,8 @@ import (
 	"iam-token-refresher/refresher"
 )
 
+var readsFlag = flag.Int("reads", 100_000, "how often readers in other processes read while versions change")
+
 // whole tells whether s is one complete published value, and which.
 func whole(s string) (n uint64, err error) {
 	rest, ok := strings.CutPrefix(s, "t1.bot-")
@@ -32,28 +34,75 @@ func whole(s string) (n uint64, err error) {
 	return n, nil
 }
 
+// tornVersion differs from others in everything that readers are told.
+func tornVersion(n uint64) refresher.Version {
+	v := version("bot", n)
+	v.ExpiresAt = v.ExpiresAt.Add(time.Duration(n) * time.Second)
+	v.PublishedAt = v.PublishedAt.Add(time.Duration(n) * time.Second)
+	return v
+}
+
+// document is a version in JSON, from a file or from the socket.
+type document struct {
+	Name, Value, Type, Lineage string
+	Version                    uint64
+	ExpiresAt                  time.Time `json:"expires_at"`
+	PublishedAt                time.Time `json:"published_at"`
+}
+
+// one tells whether all parts of d are of one version, and returns its value.
+func (d document) one() (string, error) {
+	n, err := whole(d.Value)
+	if err != nil {
+		return "", err
+	}
+	if v := tornVersion(n); d.Version != n || d.Name != v.Token || d.Type != v.Type || d.Lineage != v.Lineage ||
+		!d.ExpiresAt.Equal(v.ExpiresAt) || !d.PublishedAt.Equal(v.PublishedAt) {
+		return "", fmt.Errorf("version %d comes with parts of another", n)
+	}
+	return d.Value, nil
+}
+
 // reader returns a function that reads a value in the way of kind.
 func reader(kind, path string) func() (string, error) {
+	c := &http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, "unix", path)
+	}}}
+	fromSocket := func(headers ...string) (a answer, err error) {
+		if a, err = try(context.Background(), c, http.MethodGet, "/v1/tokens/bot", headers...); err == nil && a.code != http.StatusOK {
+			err = fmt.Errorf("answer %d", a.code)
+		}
+		return a, err
+	}
 	switch kind {
 	case "socket":
-		c := &http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return (&net.Dialer{}).DialContext(ctx, "unix", path)
-		}}}
 		return func() (string, error) {
-			a, err := try(context.Background(), c, http.MethodGet, "/v1/tokens/bot")
-			if err == nil && a.code != http.StatusOK {
-				err = fmt.Errorf("answer %d", a.code)
+			a, err := fromSocket()
+			if err != nil {
+				return "", err
 			}
-			return a.body, err
+			if n, err := whole(a.body); err != nil || a.header.Get("Etag") != fmt.Sprintf(`"abc-%d"`, n) {
+				return "", fmt.Errorf("version %d comes with the ETag %s: %w", n, a.header.Get("Etag"), err)
+			}
+			return a.body, nil
 		}
-	case "env":
+	case "document":
 		return func() (string, error) {
-			b, err := os.ReadFile(path)
-			line, _ := strings.CutPrefix(string(b), "TOKEN=")
-			return strings.TrimSuffix(line, "\n"), err
+			a, err := fromSocket("Accept", "application/json")
+			if err != nil {
+				return "", err
+			}
+			var doc document
+			if err := json.Unmarshal([]byte(a.body), &doc); err != nil {
+				return "", err
+			}
+			if want := fmt.Sprintf(`"abc-%d"`, doc.Version); a.header.Get("Etag") != want {
+				return "", fmt.Errorf("version %d comes with the ETag %s", doc.Version, a.header.Get("Etag"))
+			}
+			return doc.one()
 		}
 	case "set": // files that match are those below one resolution of ..data
-		return func() (value string, err error) {
+		return func() (string, error) {
 			root, err := os.OpenRoot(filepath.Join(path, "..data"))
 			if err != nil {
 				return "", err
@@ -65,17 +114,21 @@ func reader(kind, path string) func() (string, error) {
 					return "", err
 				}
 			}
-			var doc struct {
-				Value     string
-				ExpiresAt string `json:"expires_at"`
-			}
+			var doc document
 			if err := json.Unmarshal(text[2], &doc); err != nil {
 				return "", err
 			}
-			if doc.Value != string(text[0]) || doc.ExpiresAt != string(text[1]) {
-				return "", errors.New("the files of a set do not match")
+			end, err := time.Parse(time.RFC3339, string(text[1]))
+			if err != nil || doc.Value != string(text[0]) || !doc.ExpiresAt.Equal(end) {
+				return "", fmt.Errorf("the files of a set do not match: %w", err)
 			}
-			return doc.Value, nil
+			return doc.one()
+		}
+	case "env":
+		return func() (string, error) {
+			b, err := os.ReadFile(path)
+			line, _ := strings.CutPrefix(string(b), "TOKEN=")
+			return strings.TrimSuffix(line, "\n"), err
 		}
 	case "json":
 		return func() (string, error) {
@@ -83,8 +136,11 @@ func reader(kind, path string) func() (string, error) {
 			if err != nil {
 				return "", err
 			}
-			var doc struct{ Value string }
-			return doc.Value, json.Unmarshal(b, &doc)
+			var doc document
+			if err := json.Unmarshal(b, &doc); err != nil {
+				return "", err
+			}
+			return doc.one()
 		}
 	}
 	return func() (string, error) {
@@ -93,24 +149,15 @@ func reader(kind, path string) func() (string, error) {
 	}
 }
 
-// readerProcess reads until its standard input ends and prints how often.
+// readerProcess reads as often as it is told, and prints what is wrong.
 func readerProcess(kind, path string) int {
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		_, _ = io.Copy(io.Discard, os.Stdin)
-	}()
+	times, err := strconv.Atoi(os.Getenv("SINK_TEST_READS"))
+	if err != nil {
+		fmt.Println(err)
+		return 1
+	}
 	read, last := reader(kind, path), uint64(0)
-	for n := 0; ; n++ {
-		if n == 1 {
-			fmt.Println("reading")
-		}
-		select {
-		case <-done:
-			fmt.Println(n, last)
-			return 0
-		default:
-		}
+	for n := range times {
 		s, err := read()
 		if kind == "set" && errors.Is(err, fs.ErrNotExist) {
 			continue // there were two newer ones since ..data was resolved
@@ -123,13 +170,15 @@ func readerProcess(kind, path string) int {
 			err = fmt.Errorf("version %d came after %d", got, last)
 		}
 		if err != nil {
-			fmt.Println(err)
+			fmt.Printf("read %d: %v\n", n, err)
 			return 1
 		}
 		last = got
 	}
+	return 0
 }
 
+// Versions change every 20 ms meanwhile.
 func TestReadersInOtherProcessesNeverSeeHalfAToken(t *testing.T) {
 	t.Parallel()
 	dir := socketDir(t)
@@ -142,44 +191,50 @@ func TestReadersInOtherProcessesNeverSeeHalfAToken(t *testing.T) {
 	set, err := NewSet(SetOptions{Path: filepath.Join(dir, "set")}, accounts())
 	must(t, err)
 	sinks := []refresher.Sink{file, doc, env, set, byName["bot"]}
-	d.publish(t, version("bot", 1), sinks...)
+	d.publish(t, tornVersion(1), sinks...)
 
 	self, err := os.Executable()
 	must(t, err)
-	type process struct {
-		cmd    *exec.Cmd
-		stdin  io.Closer
-		stdout *bufio.Reader
+	readers := map[string]struct {
+		path  string
+		share int // in a hundred reads
+	}{
+		"raw": {file.Path(), 40}, "env": {env.Path(), 38}, "json": {doc.Path(), 12}, "set": {set.path, 2},
+		"socket": {s.Path(), 5}, "document": {s.Path(), 3},
 	}
-	started := map[string]process{}
-	for kind, path := range map[string]string{"raw": file.Path(), "json": doc.Path(), "env": env.Path(), "set": set.path, "socket": s.Path()} {
+	ended := make(chan error)
+	for kind, r := range readers {
 		cmd := exec.CommandContext(t.Context(), self)
-		cmd.Env = append(os.Environ(), "SINK_TEST_READER="+kind, "SINK_TEST_PATH="+path)
-		stdin, err := cmd.StdinPipe()
-		must(t, err)
+		cmd.Env = append(os.Environ(), "SINK_TEST_READER="+kind, "SINK_TEST_PATH="+r.path, "SINK_TEST_READS="+strconv.Itoa(*readsFlag*r.share/100))
+		cmd.Stderr = os.Stderr
 		stdout, err := cmd.StdoutPipe()
 		must(t, err)
 		must(t, cmd.Start())
-		p := process{cmd, stdin, bufio.NewReader(stdout)}
-		line, err := p.stdout.ReadString('\n')
-		if err != nil || line != "reading\n" {
-			t.Fatalf("%s: %s%v", kind, line, err)
-		}
-		started[kind] = p
+		go func() {
+			said, _ := bufio.NewReader(stdout).ReadString('\n')
+			err := cmd.Wait()
+			if err != nil {
+				err = fmt.Errorf("%s: %s: %w", kind, said, err)
+			}
+			ended <- err
+		}()
 	}
-	const last = 60
-	for n := uint64(2); n <= last; n++ {
-		v := version("bot", n)
-		v.ExpiresAt = v.ExpiresAt.Add(time.Duration(n) * time.Second)
-		d.publish(t, v, sinks...)
-	}
-	for kind, p := range started {
-		p.stdin.Close()
-		line, _ := p.stdout.ReadString('\n')
-		if err := p.cmd.Wait(); err != nil {
-			t.Errorf("%s: %s%v", kind, line, err)
-			continue
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	n := uint64(1)
+	for left := len(readers); left > 0; {
+		select {
+		case err := <-ended:
+			if left--; err != nil {
+				t.Error(err)
+			}
+		case <-tick.C:
+			n++
+			d.publish(t, tornVersion(n), sinks...)
 		}
-		t.Logf("%s: reads and last version: %s", kind, line)
+	}
+	t.Logf("%d reads of %d versions", *readsFlag, n)
+	if n < 10 {
+		t.Error("hardly anything changed while they read")
 	}
 }

@@ -145,6 +145,7 @@ type memorySink struct {
 	all    []Version
 	closed bool
 	block  chan struct{} // not nil: Publish waits for it
+	tried  int           // how often Publish was called
 }
 
 func (s *memorySink) ID() string                  { return s.id }
@@ -168,6 +169,7 @@ func (s *memorySink) Publish(_ context.Context, v Version) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.tried++
 	if s.err != nil {
 		return s.err
 	}
@@ -198,6 +200,12 @@ func (s *memorySink) disturb() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.holds = nil
+}
+
+func (s *memorySink) tries() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.tried
 }
 
 func (s *memorySink) versions() []Version {

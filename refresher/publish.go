@@ -143,10 +143,16 @@ func (s *sinkState) newVersion() {
 	s.notBefore, s.restores, s.contested, s.disturbed = time.Time{}, nil, false, false
 }
 
-func (e *entry) disturbed(sinkID string) {
+// disturbed has a sink looked at. One that could not be written is tried again
+// at once: what happened may be that somebody put right what was wrong.
+func (e *entry) disturbed(sinkID string, now time.Time) {
 	for _, s := range e.sinks {
-		if s.id == sinkID && !s.contested {
-			s.disturbed = true
+		if s.id != sinkID || s.contested {
+			continue
+		}
+		s.disturbed = true
+		if s.failures > 0 && now.Before(s.notBefore) && s.mayRestore(now) {
+			s.notBefore = now
 		}
 	}
 }

@@ -355,11 +355,12 @@ func (r *Refresher) Witness(token, lineage string, n uint64) {
 	})
 }
 
-// Disturbed says that somebody changed what a sink had written.
+// Disturbed says that something happened where a sink writes: perhaps somebody
+// changed what it had written.
 func (r *Refresher) Disturbed(token, sinkID string) {
 	r.post(func() {
 		if e, ok := (*r.tokens.Load())[token]; ok {
-			e.disturbed(sinkID)
+			e.disturbed(sinkID, r.clock.Now())
 			r.advance(e)
 		}
 	})

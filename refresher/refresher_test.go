@@ -191,6 +191,30 @@ func TestADisturbedSinkIsPutBackThreeTimesAndThenLeftAlone(t *testing.T) {
 	})
 }
 
+func TestASinkThatFailsIsTriedAgainWhenSomethingHappensToIt(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		g := newRig(12 * time.Hour)
+		g.sink.fail(errors.New("a directory is in the way"))
+		g.run(t, Options{})
+		pass(30 * time.Minute) // the wait has grown to minutes
+		before := g.sink.tries()
+		for range 10 {
+			g.Disturbed("bot", "memory")
+			synctest.Wait()
+		}
+		if n := g.sink.tries() - before; n != 3 {
+			t.Errorf("tried %d times while things happened all the time, want 3", n)
+		}
+		pass(20 * time.Minute)
+		g.sink.fail(nil)
+		g.Disturbed("bot", "memory")
+		synctest.Wait()
+		if s := g.status(t).Sinks[0]; !s.Current {
+			t.Errorf("not tried again at once: %+v", s)
+		}
+	})
+}
+
 func TestAnUndisturbedSinkIsNotWrittenAgain(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		g := newRig(12 * time.Hour)

@@ -84,6 +84,11 @@ func replace(path string, data []byte, opt Options) error {
 		if errors.Is(err, syscall.EBUSY) {
 			return errMountPoint
 		}
+		if st, serr := d.Stat(); serr == nil && errors.Is(err, fs.ErrPermission) {
+			if serr := checkSticky(path, st); serr != nil {
+				return fmt.Errorf("rename the temporary file: %w: %w", bare(err), serr)
+			}
+		}
 		return fmt.Errorf("rename the temporary file: %w", advise(err, dir))
 	}
 	if err := syncDir(d); err != nil {

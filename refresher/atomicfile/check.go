@@ -51,7 +51,14 @@ func check(path string, opt Options) error {
 		return err
 	}
 	defer t.discard()
-	return setAttributes(t.f, opt)
+	if err := setAttributes(t.f, opt); err != nil {
+		return err
+	}
+	// On a full disk an empty file can still be made.
+	if _, err := t.f.Write(make([]byte, 4096)); err != nil {
+		return fmt.Errorf("fill the temporary file: %w", advise(err, dir))
+	}
+	return nil
 }
 
 func checkOverwrite(path string, opt Options) error {

@@ -259,6 +259,7 @@ const settleAfter = 2 * time.Second
 func (d *Daemon) announce(ctx context.Context) {
 	select {
 	case <-d.refresher.Ready():
+		d.ready.Reach()
 		_ = d.refresher.Alive(ctx) // the last change shows once its turn is over
 		d.log.Info("ready", "tokens", len(d.plan.Load().specs))
 		d.manager.readyNow(d.line())

@@ -284,14 +284,14 @@ func TestAFileThatSomebodyRemovesIsPutBack(t *testing.T) {
 	t.Parallel()
 	g := start(t)
 	before, path := g.content("bot.token"), filepath.Join(g.dir, "bot.token")
-	// The change comes first: a file that is removed within the watcher's quiet
-	// time of being made has, to it, never been there.
 	for _, c := range []struct {
 		name    string
 		disturb func() error
 	}{
-		{"changed", func() error { return os.WriteFile(path, []byte("rubbish"), 0o600) }},
+		// First, while the watcher may still wait for the file's first writing to
+		// be over: it never sees that there was one.
 		{"removed", func() error { return os.Remove(path) }},
+		{"changed", func() error { return os.WriteFile(path, []byte("rubbish"), 0o600) }},
 		{"opened", func() error { return os.Chmod(path, 0o644) }},
 	} {
 		if err := c.disturb(); err != nil {

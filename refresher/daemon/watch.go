@@ -88,7 +88,7 @@ func (ws *watches) follow(p *plan) {
 			if f, ok := s.(interface{ Paths() []string }); ok {
 				id := s.ID()
 				for _, path := range f.Paths() {
-					add(path, func() { ws.daemon.refresher.Disturbed(token, id) }, watch.Attrs)
+					add(path, func() { ws.daemon.refresher.Disturbed(token, id) }, watch.Attrs, watch.Events)
 				}
 			}
 		}

@@ -23,6 +23,9 @@ func (r *Readiness) Missing(snapshots []refresher.Status, now time.Time) []strin
 	return missing
 }
 
+// Reach notes that everything is ready now, also when nobody has asked yet.
+func (r *Readiness) Reach() { r.reached.Store(true) }
+
 // Reached tells whether everything was ready at some time.
 func (r *Readiness) Reached() bool { return r.reached.Load() }
 

@@ -177,7 +177,7 @@ func (w *Watcher) settle() {
 	for _, c := range due {
 		e := c.entry
 		is := w.look(e)
-		if is == e.last {
+		if is == e.last && e.flags&Events == 0 {
 			continue
 		}
 		if until := c.first.Add(patience); is.passing() && now.Before(until) {

@@ -180,6 +180,33 @@ func TestAFileThatGoesForAMomentIsNoChange(t *testing.T) {
 	})
 }
 
+func TestEventsAreTellingAlsoWhenNothingChanged(t *testing.T) {
+	t.Parallel()
+	onBench(t, working, func(t *testing.T, b *bench) {
+		var calls []time.Duration
+		begin := time.Now()
+		missing := filepath.Join(filepath.Dir(b.path), "missing")
+		for _, path := range []string{b.path, missing} {
+			defer b.Watcher.Add(path, func() { calls = append(calls, time.Since(begin)) }, Events)()
+		}
+		pass(time.Hour)
+		calls, begin = nil, time.Now()
+		write(t, b.path, "one") // as it was
+		b.written(b.path)
+		pass(time.Hour)
+		if len(calls) != 1 || calls[0] != quiet {
+			t.Errorf("written again: called after %v, want %v", calls, quiet)
+		}
+		calls, begin = nil, time.Now()
+		b.events <- fsnotify.Event{Name: missing, Op: fsnotify.Create} // and removed at once
+		pass(time.Hour)
+		if len(calls) != 1 || calls[0] > time.Second {
+			t.Errorf("made and removed: called after %v, want one call within a second", calls)
+		}
+		b.expect(t) // who wants changes alone hears of nothing
+	})
+}
+
 func TestAWriterThatNeverPausesIsReportedAllTheSame(t *testing.T) {
 	t.Parallel()
 	onBench(t, working, func(t *testing.T, b *bench) {

@@ -47,10 +47,16 @@ type Options struct {
 // Flag says what else counts as a change of one path.
 type Flag uint8
 
-// Attrs makes mode, owner, group and whether the last part of the path is a
-// symlink part of what is watched: for files that must stay as they were
-// written. Another hard link goes unnoticed: no directory hears of it.
-const Attrs Flag = 1 << iota
+const (
+	// Attrs makes mode, owner, group and whether the last part of the path is a
+	// symlink part of what is watched: for files that must stay as they were
+	// written. Another hard link goes unnoticed: no directory hears of it.
+	Attrs Flag = 1 << iota
+	// Events makes everything that happens to the path a change, also when it
+	// reads as before afterwards: for who knows better what should be there. A
+	// file that is made and removed at once is one such event.
+	Events
+)
 
 // Watcher watches paths. Its methods may be called concurrently.
 type Watcher struct {

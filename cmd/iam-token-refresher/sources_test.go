@@ -214,6 +214,12 @@ func (s *scene) refused(p plot, prepare, harm func(*scene), says string, mend fu
 		s.logged(`"level":"WARN","msg":"refresh failed","token":"bot","error":".*` + says)
 	})
 	st := s.sees(refresher.Fresh, refresher.Accepted)
+	for range 1000 { // while the next attempt is under way there is no plan
+		if st.NextRefresh != nil {
+			break
+		}
+		st = s.status()
+	}
 	s.matches("the status says", st.LastFailure, says)
 	if st.Failures == 0 || st.NextRefresh == nil {
 		s.Errorf("after a failure the status has %d and no plan: %+v", st.Failures, st)

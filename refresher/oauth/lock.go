@@ -90,16 +90,23 @@ func (f *loginFile) lock(ctx context.Context) (unlock func(), err error) {
 // login belongs to, and stays.
 func (f *loginFile) lockOthers(ctx context.Context) (unlock func(), err error) {
 	path := f.path + ".lock"
-	lock, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0o600)
+	const flags = os.O_RDWR | syscall.O_NOFOLLOW | syscall.O_NONBLOCK
+	lock, err := os.OpenFile(path, flags|os.O_CREATE|os.O_EXCL, 0o600)
+	if err == nil {
+		// Else the daemon could not lock what root locked once. Only what we made
+		// is given away: what was there may be a link to anything.
+		if opt := writeOptions(f.path); opt.UID >= 0 {
+			_ = lock.Chown(opt.UID, opt.GID)
+		}
+	} else if errors.Is(err, fs.ErrExist) {
+		lock, err = os.OpenFile(path, flags, 0)
+	}
 	if err != nil {
 		var p *fs.PathError
 		if errors.As(err, &p) {
 			err = p.Err
 		}
 		return nil, fmt.Errorf("lock %s: make %s: %w: uid %d must be able to write the directory of the login", f.path, path, err, os.Geteuid())
-	}
-	if opt := writeOptions(f.path); opt.UID >= 0 {
-		_ = lock.Chown(opt.UID, opt.GID) // else the daemon could not lock what root locked once
 	}
 	for pause := firstPause; ; pause = min(2*pause, lastPause) {
 		err := flock(lock)

@@ -16,6 +16,9 @@ var release = sync.OnceValues(func() (path string, err error) {
 		return "", err
 	}
 	releaseDir = dir
+	if err := os.Chmod(dir, 0o755); err != nil { // daemons of other users run it
+		return "", err
+	}
 	path = filepath.Join(dir, program)
 	cmd := exec.Command("go", "build", "-trimpath", "-tags", "grpcnotrace", "-ldflags", "-s -w", "-o", path, ".")
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")

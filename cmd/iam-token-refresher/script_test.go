@@ -16,7 +16,10 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(tests{m}, map[string]func(){program: main})
+	testscript.Main(tests{m}, map[string]func(){
+		program: main, dockerHelper: main,
+		"example-sdk": exampleSDK, "example-oauth2": exampleOAuth2,
+	})
 }
 
 // TestScripts runs the program itself on an emulated cloud of its own for each

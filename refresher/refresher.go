@@ -339,9 +339,9 @@ func (r *Refresher) Report(token, lineage string, n uint64) {
 // Witness says that the API refused this version, with a 401, to a reader's
 // request that passed through us: unlike a report, which is a reader's word, it
 // needs one probe to be believed, and that is made at once. It returns before,
-// and [Status.Witnessed] is set by the time a later call is answered.
-func (r *Refresher) Witness(token, lineage string, n uint64) {
-	r.post(func() {
+// when [Status.Witnessed] says that it is under way.
+func (r *Refresher) Witness(ctx context.Context, token, lineage string, n uint64) {
+	_ = r.call(ctx, func() { // whoever has gone does not mind
 		e, ok := (*r.tokens.Load())[token]
 		if !ok {
 			return

@@ -265,7 +265,10 @@ func TestFiveValuesThatReadersSawRefusedAreEachReplacedAtOnce(t *testing.T) {
 				return Finding{Verdict: Accepted}
 			})
 			began := time.Now()
-			g.Witness("bot", v.Lineage, v.N)
+			g.Witness(t.Context(), "bot", v.Lineage, v.N)
+			if s := g.status(t); s.Version.N == n && !s.Witnessed {
+				t.Error("it does not say that the 401 is looked into")
+			}
 			s, err := g.Await(t.Context(), "bot", func(s Status) bool { return !s.Witnessed && s.Servable(g.Now()) })
 			if err != nil || s.Version.N != n+1 {
 				t.Fatalf("after the %d. 401: %+v, %v", n, s, err)

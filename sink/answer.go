@@ -63,22 +63,25 @@ func refuseMethod(w http.ResponseWriter, r *http.Request, allowed ...string) boo
 
 // unavailable says why there is nothing to give, and when to come back.
 func unavailable(w http.ResponseWriter, st refresher.Status, now time.Time) {
-	p := problem{Error: "unavailable", State: st.HealthAt(now)}
-	switch p.State {
+	w.Header().Set("Retry-After", strconv.Itoa(retryAfter(st, now)))
+	writeJSON(w, http.StatusServiceUnavailable, problem{Error: "unavailable", State: st.HealthAt(now), Reason: missing(st, now)})
+}
+
+// missing says why there is no value to give, for people.
+func missing(st refresher.Status, now time.Time) string {
+	reason := "there is no value yet"
+	switch st.HealthAt(now) {
 	case refresher.Revoked:
-		p.Reason = "the value was revoked and there is no other yet"
+		reason = "the value was revoked and there is no other yet"
 	case refresher.Expired:
-		p.Reason = "the value has expired and there is no other yet"
-	default:
-		p.Reason = "there is no value yet"
+		reason = "the value has expired and there is no other yet"
 	}
 	if st.LastFailure != "" {
-		p.Reason += ": " + st.LastFailure
+		return reason + ": " + st.LastFailure
 	} else if st.Reason != "" {
-		p.Reason += ": " + st.Reason
+		return reason + ": " + st.Reason
 	}
-	w.Header().Set("Retry-After", strconv.Itoa(retryAfter(st, now)))
-	writeJSON(w, http.StatusServiceUnavailable, p)
+	return reason
 }
 
 // retryAfter is seconds until something is planned, 1 to 60.

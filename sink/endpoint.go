@@ -12,8 +12,8 @@ import (
 )
 
 // Live is what listeners know about the running daemon. Its functions are
-// called concurrently, for every request, and must not block, but for Refresh
-// and Reload, which may take their time and end when ctx does.
+// called concurrently, for every request, and must not block, but for Witness, Await,
+// Refresh and Reload, which may take their time and end when ctx does.
 type Live struct {
 	// Now is the wall time that expiries are judged by.
 	Now func() time.Time
@@ -21,6 +21,12 @@ type Live struct {
 	Snapshot func(token string) (refresher.Status, bool)
 	// Report says that a reader was refused with this version.
 	Report func(token, lineage string, n uint64)
+	// Witness says that we saw it being refused, and returns when Snapshot
+	// tells of it.
+	Witness func(ctx context.Context, token, lineage string, n uint64)
+	// Await returns when done is true of a token's status, which is looked at
+	// now and at each change. done must not block.
+	Await func(ctx context.Context, token string, done func(refresher.Status) bool) (refresher.Status, error)
 	// Refresh mints, probes and publishes once; the string is for people.
 	Refresh func(ctx context.Context, token string) (refresher.RefreshResult, string, error)
 	// Reload reads the configuration again; the string says what changed.
@@ -38,6 +44,8 @@ type Endpoint struct {
 	allow     *allowed
 	standard  bool // answers for the name default
 	check     func() error
+	forward   *forward // of a proxy
+	results   []readResult
 
 	held  atomic.Pointer[held]
 	reads [len(readResults)]atomic.Uint64
@@ -64,12 +72,20 @@ const (
 	readNotModified
 	readUnavailable
 	readForbidden
+	readRefused
+	readFailed
 )
 
-var readResults = [...]string{"ok", "not_modified", "unavailable", "forbidden"}
+var readResults = [...]string{"ok", "not_modified", "unavailable", "forbidden", "refused", "failed"}
+
+// What a reader of a value, or a client of a proxy, can get.
+var (
+	valueResults = []readResult{readOK, readNotModified, readUnavailable, readForbidden}
+	proxyResults = []readResult{readOK, readUnavailable, readForbidden, readRefused, readFailed}
+)
 
 func newEndpoint(id, token string, allow *allowed, standard bool, check func() error) *Endpoint {
-	e := &Endpoint{id: id, token: token, allow: allow, standard: standard, check: check}
+	e := &Endpoint{id: id, token: token, allow: allow, standard: standard, check: check, results: valueResults}
 	e.held.Store(&held{next: make(chan struct{})})
 	return e
 }
@@ -106,11 +122,12 @@ func (e *Endpoint) Close(context.Context) error { return nil }
 
 // Reads counts the answers to readers by result: ok, not_modified (a wait that
 // ended without news, too), unavailable (503) and forbidden (a peer that may
-// not read this token).
+// not read this token); of a proxy also refused (the API said 401) and failed
+// (it could not be reached).
 func (e *Endpoint) Reads() map[string]uint64 {
-	m := make(map[string]uint64, len(readResults))
-	for i, name := range readResults {
-		m[name] = e.reads[i].Load()
+	m := make(map[string]uint64, len(e.results))
+	for _, r := range e.results {
+		m[readResults[r]] = e.reads[r].Load()
 	}
 	return m
 }

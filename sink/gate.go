@@ -21,7 +21,9 @@ type conn struct {
 	// serving: a request is being answered; served: the last one that began was,
 	// or is; resting: the next one is waited for.
 	serving, served, resting atomic.Bool
-	closed                   sync.Once
+	// leisure: this request may take as long as it takes.
+	leisure atomic.Bool
+	closed  sync.Once
 	// ahead was read from the connection before its time.
 	ahead []byte
 	// turn is net/http's hold on the connection, or what it waits for; nil

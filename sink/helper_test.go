@@ -35,12 +35,15 @@ type daemon struct {
 	status    map[string]refresher.Status
 	reports   []string
 	refreshed []string
+	witnessed []string
+	witness   func(refresher.Status) // what comes of it
+	changed   chan struct{}          // closed at the next change
 	reload    func() (string, error)
 	result    refresher.RefreshResult
 }
 
 func newDaemon() *daemon {
-	return &daemon{now: start, status: map[string]refresher.Status{}, result: refresher.ResultPublished}
+	return &daemon{changed: make(chan struct{}), now: start, status: map[string]refresher.Status{}, result: refresher.ResultPublished}
 }
 
 func (d *daemon) live() Live {
@@ -68,6 +71,30 @@ func (d *daemon) live() Live {
 			defer d.mu.Unlock()
 			d.reports = append(d.reports, fmt.Sprintf("%s %s-%d", token, lineage, n))
 		},
+		Witness: func(_ context.Context, token, lineage string, n uint64) {
+			d.mu.Lock()
+			d.witnessed = append(d.witnessed, fmt.Sprintf("%s %s-%d", token, lineage, n))
+			witness, st := d.witness, d.status[token]
+			d.mu.Unlock()
+			if witness != nil {
+				witness(st)
+			}
+		},
+		Await: func(ctx context.Context, token string, done func(refresher.Status) bool) (refresher.Status, error) {
+			for {
+				d.mu.Lock()
+				st, changed := d.status[token], d.changed
+				d.mu.Unlock()
+				if done(st) {
+					return st, nil
+				}
+				select {
+				case <-changed:
+				case <-ctx.Done():
+					return refresher.Status{}, ctx.Err()
+				}
+			}
+		},
 		Refresh: func(_ context.Context, token string) (refresher.RefreshResult, string, error) {
 			d.mu.Lock()
 			defer d.mu.Unlock()
@@ -82,6 +109,8 @@ func (d *daemon) set(change func()) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	change()
+	close(d.changed)
+	d.changed = make(chan struct{})
 }
 
 // publish does what the daemon does: first its snapshot, then the sinks.

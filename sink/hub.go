@@ -66,6 +66,26 @@ func (h *hub) update(endpoints []*Endpoint) {
 	close(old.replaced)
 }
 
+// listenAndServe binds and serves until close; where names the place for errors.
+func (h *hub) listenAndServe(where string, bind func() (net.Listener, error), handler http.HandlerFunc) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.server != nil {
+		return errors.New("listen on " + where + ": it listens already")
+	}
+	select {
+	case <-h.closing:
+		return errors.New("listen on " + where + ": it was closed")
+	default:
+	}
+	ln, err := bind()
+	if err != nil {
+		return err
+	}
+	h.serve(ln, handler)
+	return nil
+}
+
 func (h *hub) serve(ln net.Listener, handler http.HandlerFunc) {
 	h.ln = ln
 	h.served = make(chan struct{})
@@ -102,10 +122,38 @@ func (h *hub) serve(ln net.Listener, handler http.HandlerFunc) {
 	}()
 }
 
+// Addr is the address that it listens on; nil when it does not.
+func (h *hub) Addr() net.Addr {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.ln == nil {
+		return nil
+	}
+	return h.ln.Addr()
+}
+
 func (h *hub) listening() bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.server != nil
+}
+
+// whenClosing calls f when the listener closes, unless stop is called before.
+func (h *hub) whenClosing(f func()) (stop func()) {
+	stopped := make(chan struct{})
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		select {
+		case <-h.closing:
+			f()
+		case <-stopped:
+		}
+	}()
+	return func() {
+		close(stopped)
+		<-ended
+	}
 }
 
 // close ends in three steps: no connection is accepted any more, waits end,

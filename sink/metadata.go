@@ -57,27 +57,7 @@ func (m *MetadataServer) Update(endpoints ...*Endpoint) { m.update(endpoints) }
 
 // Listen binds the port and serves it until [MetadataServer.Close].
 func (m *MetadataServer) Listen() error {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.server != nil {
-		return errors.New("listen on " + m.listen + ": it listens already")
-	}
-	ln, err := listenTCP(m.listen)
-	if err != nil {
-		return err
-	}
-	m.serve(ln, m.route)
-	return nil
-}
-
-// Addr is the address that it listens on; nil when it does not.
-func (m *MetadataServer) Addr() net.Addr {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.ln == nil {
-		return nil
-	}
-	return m.ln.Addr()
+	return m.listenAndServe(m.listen, func() (net.Listener, error) { return listenTCP(m.listen) }, m.route)
 }
 
 // Close stops to listen and answers the requests that were sent. When ctx ends
@@ -88,7 +68,11 @@ func (m *MetadataServer) check() error {
 	if m.listening() {
 		return nil
 	}
-	ln, err := listenTCP(m.listen)
+	return checkTCP(m.listen)
+}
+
+func checkTCP(addr string) error {
+	ln, err := listenTCP(addr)
 	if err != nil {
 		return err
 	}

@@ -9,6 +9,9 @@ func (o EnvFileOptions) Targets() []string { return []string{o.Path} }
 // Targets lists what the sink alone writes to, for checks between sinks.
 func (o SetOptions) Targets() []string { return append(setFiles(o.Path), o.Path) }
 
+// Targets lists what the sink alone writes to, for checks between sinks.
+func (o ProxyOptions) Targets() []string { return []string{o.Listen} }
+
 // Shared returns the socket and what this token says of it: tokens on one
 // socket must not contradict each other.
 func (o SocketOptions) Shared() (path string, says map[string]string) {

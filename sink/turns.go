@@ -91,7 +91,7 @@ func (t *turn) age() int64 { return int64(time.Since(t.since)) + 1 }
 // answered is not waited for.
 func (t *turn) slow() bool {
 	longSince := func(began int64) bool { return began > 0 && t.age()-began >= int64(slowTurn) }
-	return !t.since.IsZero() && (longSince(t.writing.Load()) || !t.served.Load() && longSince(t.reading.Load()))
+	return !t.since.IsZero() && !t.leisure.Load() && (longSince(t.writing.Load()) || !t.served.Load() && longSince(t.reading.Load()))
 }
 
 // Close implements [net.Conn]: a connection that rests stays open.

@@ -148,6 +148,10 @@ func (d *decoder) object(list []entry, v reflect.Value, path string, at place, o
 		}
 		i := slices.IndexFunc(fields, func(f field) bool { return f.key == e.key })
 		if i < 0 {
+			if _, sink := d.kinds.Sinks[e.key]; sink && path == "" {
+				d.fail(e.at, path, fmt.Sprintf("%q is a sink: list it in the sinks of a token, as - %s: {…}", e.key, e.key))
+				continue
+			}
 			known := make([]string, 0, len(fields))
 			if other != nil {
 				if kind := other.owner(e.key, list); kind != "" {
@@ -185,7 +189,7 @@ func (d *decoder) check(e entry, v reflect.Value, f field, path string) {
 		d.fail(placeOf(e.value), path, "must not be empty")
 	case len(f.oneOf) > 0 && v.Kind() == reflect.String && !slices.Contains(f.oneOf, v.String()):
 		d.fail(placeOf(e.value), path, d.quoted(e.value, v.String())+"is not one of "+strings.Join(f.oneOf, ", "))
-	case f.path:
+	case f.path, f.listen && strings.ContainsAny(v.String(), "/$"):
 		d.expandPath(e.value, v, f, path)
 	}
 }

@@ -12,6 +12,7 @@ type field struct {
 	key, doc  string
 	required  bool
 	path, dir bool
+	listen    bool
 	oneOf     []string
 }
 
@@ -41,6 +42,8 @@ func fieldsOf(t reflect.Type) []field {
 				f.path = true
 			case "dir":
 				f.path, f.dir = true, true
+			case "listen":
+				f.listen = true
 			case "oneof":
 				f.oneOf = strings.Split(arg, "|")
 			}

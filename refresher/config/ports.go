@@ -16,6 +16,7 @@ type Kind struct {
 	//	required    must be given and not be empty
 	//	path        a file: ${VARIABLES} are expanded, must be absolute, must not be a directory
 	//	path,dir    the same for a directory, must not be a file
+	//	listen      an address to listen on, or else a file as path
 	//	oneof=a|b   must be one of these
 	//
 	// Types: string, bool, integers, floats, time.Duration, structs, pointers,

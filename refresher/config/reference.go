@@ -117,6 +117,8 @@ func typeName(f field) string {
 		return "`" + strings.Join(f.oneOf, "`, `") + "`"
 	case f.dir:
 		return "directory"
+	case f.listen:
+		return "path, or host:port"
 	case f.path && t.Kind() == reflect.String:
 		return "path"
 	case isScalar(t):

@@ -134,7 +134,7 @@ func scalarSchema(t reflect.Type, f field) schema {
 			text["enum"] = f.oneOf
 		case f.path:
 			text["pattern"] = pathPattern
-		case f.required:
+		case f.required, f.listen:
 			text["minLength"] = 1
 		}
 		return text

@@ -85,8 +85,8 @@ func (in inherited) listen(path string) (net.Listener, error) {
 // connects must not wait for ever, and the daemon is told to reload there.
 func (p *planner) idleSockets() {
 	served := map[string]bool{}
-	for path := range p.plan.sockets {
-		if as, ok := p.inherited.find(path); ok {
+	for _, l := range p.plan.listeners {
+		if as, ok := p.inherited.find(l.options.Path); ok {
 			served[as] = true
 		}
 	}
@@ -94,13 +94,11 @@ func (p *planner) idleSockets() {
 		if served[path] {
 			continue
 		}
-		l := &listener[*sink.Server]{options: sink.SocketOptions{Path: path}}
-		var err error
-		if l.server, l.fresh, err = p.socketServer(l.options); err != nil {
+		l, err := p.socketServer(sink.SocketOptions{Path: path})
+		if err != nil {
 			p.failTop("", err)
 			continue
 		}
-		p.plan.sockets[path] = l
 		if p.log != nil && l.fresh {
 			p.log.Debug("no token is on a socket of the service manager's: it takes a reload and nothing else", "socket", path)
 		}

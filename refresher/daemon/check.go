@@ -123,8 +123,8 @@ func (c *checker) sinks(ctx context.Context) {
 			c.say(CheckResult{What: s.ID(), Detail: err.Error()})
 			continue
 		}
-		if _, ok := c.token.Sinks[i].Options.(*sink.MetadataOptions); ok {
-			c.say(CheckResult{What: s.ID(), Warning: true, Detail: "every process on this machine may read it: use a socket where that matters"})
+		if what := everybodyMay(c.token.Sinks[i].Options); what != "" {
+			c.say(CheckResult{What: s.ID(), Warning: true, Detail: "every process on this machine may " + what + ": use a socket where that matters"})
 			continue
 		}
 		c.say(CheckResult{What: s.ID(), OK: true, Detail: "can be written"})
@@ -145,6 +145,19 @@ func (c *checker) hooks(hooks []sink.Hook) {
 		}
 		c.say(r)
 	}
+}
+
+// everybodyMay says what a sink lets every local process do, if anything.
+func everybodyMay(o config.Options) string {
+	switch o := o.(type) {
+	case *sink.MetadataOptions:
+		return "read it"
+	case *sink.ProxyOptions:
+		if o.TCP() {
+			return "act on its behalf"
+		}
+	}
+	return ""
 }
 
 func plural(n int, what string) string {

@@ -129,6 +129,12 @@ func (d *Daemon) live() sink.Live {
 			return d.refresher.Snapshot(token)
 		},
 		Report: func(token, lineage string, n uint64) { d.refresher.Report(token, lineage, n) },
+		Witness: func(ctx context.Context, token, lineage string, n uint64) {
+			d.refresher.Witness(ctx, token, lineage, n)
+		},
+		Await: func(ctx context.Context, token string, done func(refresher.Status) bool) (refresher.Status, error) {
+			return d.refresher.Await(ctx, token, done)
+		},
 		Refresh: func(ctx context.Context, token string) (refresher.RefreshResult, string, error) {
 			o, err := d.refresher.Refresh(ctx, token)
 			return o.Result, o.Reason, err

@@ -10,7 +10,6 @@ import (
 
 	"iam-token-refresher/refresher"
 	"iam-token-refresher/refresher/status"
-	"iam-token-refresher/sink"
 )
 
 // aliveTimeout is how long the loop may take to notice a question.
@@ -54,23 +53,11 @@ func (d *Daemon) snapshots() []refresher.Status {
 }
 
 func (d *Daemon) reads(token, sinkID string) map[string]uint64 {
-	p := d.plan.Load()
-	find := func(endpoints []*sink.Endpoint) map[string]uint64 {
-		for _, e := range endpoints {
+	for _, l := range d.plan.Load().listeners {
+		for _, e := range l.endpoints {
 			if e.Token() == token && e.ID() == sinkID {
 				return e.Reads()
 			}
-		}
-		return nil
-	}
-	for _, l := range p.sockets {
-		if m := find(l.endpoints); m != nil {
-			return m
-		}
-	}
-	for _, l := range p.metadata {
-		if m := find(l.endpoints); m != nil {
-			return m
 		}
 	}
 	return nil

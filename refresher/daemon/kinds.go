@@ -62,6 +62,7 @@ func Kinds() config.Kinds {
 			"env_file": {New: func() config.Options { return &sink.EnvFileOptions{} }, Doc: "a file of environment variables"},
 			"set":      {New: func() config.Options { return &sink.SetOptions{} }, Doc: "a directory of token, expires_at and token.json that change together, for readers that need them to match"},
 			"socket":   {New: func() config.Options { return &sink.SocketOptions{} }, Doc: "HTTP on a Unix socket"},
+			"proxy":    {New: func() config.Options { return &sink.ProxyOptions{} }, Doc: "the Tracker API, for clients that hold no token: a listener that adds the token and the organization of the probe to each request"},
 			"metadata": {New: func() config.Options { return &sink.MetadataOptions{} }, Doc: "the cloud's metadata API on loopback, for SDKs that read YC_METADATA_ADDR"},
 		},
 	}

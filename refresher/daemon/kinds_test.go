@@ -20,7 +20,7 @@ func TestEveryFlagLeadsToAnOptionThatExists(t *testing.T) {
 func TestOptionsTellWhatTheyShareAndWrite(t *testing.T) {
 	t.Parallel()
 	k := Kinds()
-	for _, name := range []string{"file", "env_file"} {
+	for _, name := range []string{"file", "env_file", "proxy"} {
 		if _, ok := k.Sinks[name].New().(config.Writes); !ok {
 			t.Errorf("%s does not tell what it writes", name)
 		}

@@ -17,47 +17,52 @@ const closeTimeout = 500 * time.Millisecond
 
 func (w *web) client() *http.Client { return &http.Client{Transport: w.transport} }
 
+// server is a listener of package sink.
+type server interface {
+	Update(...*sink.Endpoint)
+	Listen() error
+	Close(context.Context) error
+}
+
+// listener is a server with the endpoints that readers are to see there.
+type listener struct {
+	server    server
+	options   sink.SocketOptions // of a Unix socket
+	endpoints []*sink.Endpoint
+	fresh     bool // it does not listen yet
+}
+
 // listen binds the plan's new listeners, all or none. Their tokens are there
 // before the first reader: on a socket that was inherited one may be waiting.
 func (p *plan) listen() error {
-	var bound []interface{ Close(context.Context) error }
-	var err error
-	for _, l := range p.sockets {
-		if l.fresh && err == nil {
-			l.server.Update(l.endpoints...)
-			if err = l.server.Listen(); err == nil {
-				bound = append(bound, l.server)
-			}
+	var bound []server
+	for _, l := range p.listeners {
+		if !l.fresh {
+			continue
 		}
-	}
-	for _, l := range p.metadata {
-		if l.fresh && err == nil {
-			l.server.Update(l.endpoints...)
-			if err = l.server.Listen(); err == nil {
-				bound = append(bound, l.server)
-			}
+		l.server.Update(l.endpoints...)
+		if err := l.server.Listen(); err != nil {
+			closeAll(bound)
+			return err
 		}
+		bound = append(bound, l.server)
 	}
-	if err != nil {
-		closeAll(bound)
-	}
-	return err
+	return nil
 }
 
 // show makes the plan's tokens visible on its listeners. A socket that was
 // taken over gets its new mode and owner.
 func (p *plan) show(processes *process.Owner) error {
 	var errs []error
-	for path, l := range p.sockets {
-		if !l.fresh {
-			if err := l.server.SetSocket(l.options, sink.NewAccounts(processes)); err != nil {
-				errs = append(errs, fmt.Errorf("change mode and owner of socket %s: %w", path, err))
+	for _, l := range p.listeners {
+		s, ok := l.server.(interface {
+			SetSocket(sink.SocketOptions, *sink.Accounts) error
+		})
+		if ok && !l.fresh {
+			if err := s.SetSocket(l.options, sink.NewAccounts(processes)); err != nil {
+				errs = append(errs, fmt.Errorf("change mode and owner of socket %s: %w", l.options.Path, err))
 			}
 		}
-		l.fresh = false
-		l.server.Update(l.endpoints...)
-	}
-	for _, l := range p.metadata {
 		l.fresh = false
 		l.server.Update(l.endpoints...)
 	}
@@ -67,14 +72,9 @@ func (p *plan) show(processes *process.Owner) error {
 // closeListeners closes those listeners of p that next has not, or those that
 // p made anew where next is nil and onlyFresh is set.
 func (p *plan) closeListeners(next *plan, onlyFresh bool) {
-	var closing []interface{ Close(context.Context) error }
-	for path, l := range p.sockets {
-		if (next == nil || next.sockets[path] == nil) && (l.fresh || !onlyFresh) {
-			closing = append(closing, l.server)
-		}
-	}
-	for addr, l := range p.metadata {
-		if (next == nil || next.metadata[addr] == nil) && (l.fresh || !onlyFresh) {
+	var closing []server
+	for key, l := range p.listeners {
+		if (next == nil || next.listeners[key] == nil) && (l.fresh || !onlyFresh) {
 			closing = append(closing, l.server)
 		}
 	}
@@ -82,7 +82,7 @@ func (p *plan) closeListeners(next *plan, onlyFresh bool) {
 }
 
 // closeAll closes servers at the same time: each may have a reader to wait for.
-func closeAll(servers []interface{ Close(context.Context) error }) {
+func closeAll(servers []server) {
 	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
 	defer cancel()
 	done := make(chan struct{})

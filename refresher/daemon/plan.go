@@ -35,25 +35,15 @@ import (
 type plan struct {
 	cfg   *config.Config
 	specs []refresher.Spec
-	// sockets and metadata are the listeners by path and address, with the
-	// endpoints that readers are to see there.
-	sockets  map[string]*listener[*sink.Server]
-	metadata map[string]*listener[*sink.MetadataServer]
-	hooks    []sink.Hook
+	// listeners are known by what they are and their path or address.
+	listeners map[string]*listener
+	hooks     []sink.Hook
 
 	web   *web
 	parts map[partKey]any
 	made  []io.Closer // parts that were not taken over and must be closed
 	// unsound are the tokens whose source is a substitute.
 	unsound []string
-}
-
-// listener is a server with its tokens.
-type listener[S any] struct {
-	server    S
-	options   sink.SocketOptions // of a socket
-	endpoints []*sink.Endpoint
-	fresh     bool // it does not listen yet
 }
 
 // builder makes plans.
@@ -74,10 +64,7 @@ type builder struct {
 func (b *builder) build(cfg *config.Config, old *plan) (*plan, error) {
 	p := &planner{
 		builder: b, old: old, accounts: sink.NewAccounts(b.processes), digests: map[string]string{},
-		plan: &plan{
-			cfg: cfg, parts: map[partKey]any{},
-			sockets: map[string]*listener[*sink.Server]{}, metadata: map[string]*listener[*sink.MetadataServer]{},
-		},
+		plan: &plan{cfg: cfg, parts: map[partKey]any{}, listeners: map[string]*listener{}},
 	}
 	p.run()
 	if err := errors.Join(p.errs...); err != nil {
@@ -461,6 +448,8 @@ func (p *planner) sink(t *config.Token, c *config.Sink) (refresher.Sink, error) 
 		return p.socket(t, o)
 	case *sink.MetadataOptions:
 		return p.metadata(t, o)
+	case *sink.ProxyOptions:
+		return p.proxy(t, o)
 	}
 	return nil, fmt.Errorf("%s cannot be a sink here", c.Kind)
 }
@@ -499,65 +488,4 @@ func (p *planner) joinSockets() {
 			}
 		}
 	}
-}
-
-func (p *planner) socket(t *config.Token, o *sink.SocketOptions) (refresher.Sink, error) {
-	l, ok := p.plan.sockets[o.Path]
-	if !ok {
-		shared, err := sink.SharedSocket(p.sockets[o.Path]...)
-		if err != nil {
-			return nil, err
-		}
-		l = &listener[*sink.Server]{options: shared}
-		if l.server, l.fresh, err = p.socketServer(shared); err != nil {
-			return nil, err
-		}
-		p.plan.sockets[o.Path] = l
-	}
-	key := fmt.Sprintf("endpoint %p %s %t %s", l.server, t.Name, o.Default, describe(o.Allow))
-	endpoint, err := part(p, key, func() (*sink.Endpoint, error) { return l.server.For(t.Name, o.Allow, o.Default, p.accounts) })
-	if err != nil {
-		return nil, err
-	}
-	l.endpoints = append(l.endpoints, endpoint)
-	return endpoint, nil
-}
-
-// socketServer takes over the server of the path: only its mode and owner may
-// have to change.
-func (p *planner) socketServer(o sink.SocketOptions) (s *sink.Server, fresh bool, err error) {
-	if p.old != nil {
-		if l, ok := p.old.sockets[o.Path]; ok {
-			return l.server, false, nil
-		}
-	}
-	options := sink.ServerOptions{Socket: o, Accounts: p.accounts, Live: p.live, Log: p.log}
-	if as, ok := p.inherited.find(o.Path); ok {
-		if options.Inherited, err = p.inherited.listen(as); err != nil {
-			return nil, true, err
-		}
-	}
-	s, err = sink.NewServer(options)
-	return s, true, err
-}
-
-func (p *planner) metadata(t *config.Token, o *sink.MetadataOptions) (refresher.Sink, error) {
-	l, ok := p.plan.metadata[o.Listen]
-	if !ok {
-		l = &listener[*sink.MetadataServer]{}
-		if p.old != nil && p.old.metadata[o.Listen] != nil {
-			l.server = p.old.metadata[o.Listen].server
-		} else {
-			var err error
-			if l.server, err = sink.NewMetadataServer(sink.MetadataServerOptions{Listen: o.Listen, Live: p.live, Log: p.log}); err != nil {
-				return nil, err
-			}
-			l.fresh = true
-		}
-		p.plan.metadata[o.Listen] = l
-	}
-	key := fmt.Sprintf("endpoint %p %s %t", l.server, t.Name, o.Default)
-	endpoint, _ := part(p, key, func() (*sink.Endpoint, error) { return l.server.For(t.Name, o.Default), nil })
-	l.endpoints = append(l.endpoints, endpoint)
-	return endpoint, nil
 }

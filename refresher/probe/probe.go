@@ -45,6 +45,19 @@ type Config struct {
 	Scheme string
 }
 
+// Tracker is the address of Tracker's API, without the path of a method.
+func (c Config) Tracker() (*url.URL, error) {
+	raw := c.TrackerURL
+	if raw == "" {
+		raw = DefaultTrackerURL
+	}
+	base, err := checkURL("", raw)
+	if err != nil {
+		return nil, fmt.Errorf("address of Tracker: %w", err)
+	}
+	return base, nil
+}
+
 // client returns a client that keeps credentials where they were sent.
 func (c Config) client() *http.Client {
 	var own http.Client

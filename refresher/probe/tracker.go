@@ -77,13 +77,9 @@ func (o TrackerOptions) New(c Config) (refresher.Probe, error) {
 	if err := o.Validate(); err != nil {
 		return nil, err
 	}
-	raw := c.TrackerURL
-	if raw == "" {
-		raw = DefaultTrackerURL
-	}
-	base, err := checkURL("", raw)
+	base, err := c.Tracker()
 	if err != nil {
-		return nil, fmt.Errorf("address of Tracker: %w", err)
+		return nil, err
 	}
 	p := &tracker{
 		client: c.client(),

@@ -1,6 +1,7 @@
 package simulation
 
 import (
+	"context"
 	"math/rand/v2"
 	"slices"
 	"time"
@@ -168,7 +169,7 @@ func (w *world) person(name string, report bool) {
 	w.mu.Unlock()
 	switch {
 	case witness:
-		i.r.Witness(name, v.Lineage, v.N)
+		i.r.Witness(context.Background(), name, v.Lineage, v.N)
 	case report:
 		i.r.Report(name, v.Lineage, v.N)
 	default:

@@ -1,6 +1,7 @@
 package simulation
 
 import (
+	"context"
 	"time"
 
 	"iam-token-refresher/refresher"
@@ -296,7 +297,7 @@ func (w *world) look() {
 		w.mu.Unlock()
 		switch {
 		case witness:
-			i.r.Witness(p.wish.token, v.Lineage, v.N)
+			i.r.Witness(context.Background(), p.wish.token, v.Lineage, v.N)
 		case report:
 			i.r.Report(p.wish.token, v.Lineage, v.N)
 		}

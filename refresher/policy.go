@@ -51,6 +51,10 @@ func (p Policy) deadline(v *Version) time.Time {
 	return v.ExpiresAt.Add(-p.beforeExpiry(v.MintedAt, v.ExpiresAt))
 }
 
+// Deadline is when v must be replaced whatever the schedule says: before_expiry
+// before its end. It is zero when v has no known end.
+func (p Policy) Deadline(v Version) time.Time { return p.deadline(&v) }
+
 // insideBeforeExpiry tells whether v's deadline has passed at now.
 func (p Policy) insideBeforeExpiry(v *Version, now time.Time) bool {
 	d := p.deadline(v)

@@ -99,7 +99,7 @@ func FuzzEnvFilesRoundTrip(f *testing.F) {
 		v := version("bot", 1)
 		v.Value = refresher.NewValue(first)
 		for _, dialect := range []string{"", "docker"} {
-			text, err := renderEnv(v, map[string]string{"A": "{{.Value}}", "B": "x{{.Version}}", "C_1": strings.NewReplacer("{{", "", "}}", "").Replace(second)}, dialect)
+			text, err := renderEnv(v, "bpfem0", map[string]string{"A": "{{.Value}}", "B": "x{{.Version}}", "C_1": strings.NewReplacer("{{", "", "}}", "").Replace(second)}, dialect)
 			if err != nil {
 				continue
 			}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"maps"
 	"os"
 	"os/exec"
@@ -101,8 +100,6 @@ func runHooks(h *Hooks) (stop func()) {
 	go func() { defer close(ended); h.Run(ctx) }()
 	return func() { cancel(); <-ended }
 }
-
-func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
 
 func TestAHookIsRunOnceForEachVersionThatTheSinkHolds(t *testing.T) {
 	t.Parallel()

@@ -30,21 +30,23 @@ func expand(text string, v refresher.Version, org string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return t.Fill(func(field string) string {
-		switch field {
-		case "Value":
-			return v.Value.Reveal()
-		case "Name":
-			return v.Token
-		case "Type":
-			return v.Type
-		case "Version":
-			return strconv.FormatUint(v.N, 10)
-		case "OrgID":
-			return org
-		}
-		return expiry(v)
-	}), nil
+	return t.Fill(func(field string) string { return fieldOf(field, v, org) }), nil
+}
+
+func fieldOf(field string, v refresher.Version, org string) string {
+	switch field {
+	case "Value":
+		return v.Value.Reveal()
+	case "Name":
+		return v.Token
+	case "Type":
+		return v.Type
+	case "Version":
+		return strconv.FormatUint(v.N, 10)
+	case "OrgID":
+		return org
+	}
+	return expiry(v)
 }
 
 // expiry is a version's end in RFC 3339, empty when nobody knows it.

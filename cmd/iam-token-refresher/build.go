@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"os"
 
 	"iam-token-refresher/refresher/daemon"
 )
@@ -11,6 +12,8 @@ func (a *app) build(ctx context.Context, from origin) (*daemon.Daemon, error) {
 	return daemon.New(ctx, daemon.Options{
 		Load:       from.read,
 		ConfigPath: from.path,
+		Stdin:      os.Stdin,
+		Stdout:     a.stdout,
 		Stderr:     a.stderr,
 		Version:    buildVersion().Version,
 	})

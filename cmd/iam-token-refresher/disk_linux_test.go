@@ -318,11 +318,3 @@ func TestWhatAFileIsDoesNotDependOnWhoStartsTheDaemon(t *testing.T) {
 		})
 	})
 }
-
-// text is what a file of the scene holds.
-func (s *scene) text(name string) string {
-	s.Helper()
-	b, err := os.ReadFile(s.path(name))
-	s.try(err)
-	return string(b)
-}

@@ -9,6 +9,7 @@ import (
 
 	"iam-token-refresher/refresher/config"
 	"iam-token-refresher/refresher/redact"
+	"iam-token-refresher/sink"
 )
 
 const program = "iam-token-refresher"
@@ -40,9 +41,12 @@ var errSaid = errors.New("failed")
 func exitCode(err error) int {
 	var mistake *usageError
 	var mistakes config.Errors
+	var program *sink.ExitError
 	switch {
 	case err == nil:
 		return exitDone
+	case errors.As(err, &program):
+		return program.Code
 	case errors.As(err, &mistake), errors.As(err, &mistakes):
 		return exitConfig
 	}
@@ -51,7 +55,7 @@ func exitCode(err error) int {
 
 // complain writes what a person needs to know of err, once.
 func complain(w io.Writer, err error) {
-	if err == nil || errors.Is(err, errSaid) {
+	if err == nil || errors.Is(err, errSaid) || errors.As(err, new(*sink.ExitError)) {
 		return
 	}
 	say(w, err.Error())

@@ -45,6 +45,9 @@ func useLine(cmd *cobra.Command) string {
 	if cmd.HasAvailableSubCommands() {
 		return cmd.CommandPath() + " COMMAND"
 	}
+	if strings.Contains(cmd.UseLine(), "[flags] ") { // before what comes last
+		return cmd.UseLine()
+	}
 	return strings.TrimSuffix(cmd.UseLine(), " [flags]") + " [flags]"
 }
 

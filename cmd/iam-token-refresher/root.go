@@ -75,7 +75,7 @@ Tracker API before anyone else sees it.`,
 		&cobra.Group{ID: groupAsk, Title: "Ask the running daemon:"},
 		&cobra.Group{ID: groupOther, Title: "Other:"})
 	root.SetHelpCommandGroupID(groupOther)
-	a.add(root, groupDaemon, a.runCommand(), a.onceCommand(), a.checkCommand())
+	a.add(root, groupDaemon, a.runCommand(), a.execCommand(), a.onceCommand(), a.checkCommand())
 	a.add(root, groupAsk, a.statusCommand(), a.getCommand(), a.refreshCommand(), a.reloadCommand(), a.healthcheckCommand())
 	a.add(root, groupOther, a.loginCommand(), a.configCommand(), a.dockerCommand(), a.completionCommand(), a.versionCommand())
 	return root

@@ -7,9 +7,13 @@ import (
 	"os/signal"
 	"runtime/debug"
 	"sync"
+	"sync/atomic"
 	"syscall"
 
 	"github.com/spf13/cobra"
+
+	"iam-token-refresher/refresher/daemon"
+	"iam-token-refresher/sink"
 )
 
 func (a *app) runCommand() *cobra.Command {
@@ -18,7 +22,8 @@ func (a *app) runCommand() *cobra.Command {
 		Short: "Keep tokens fresh until told to stop",
 		Long: `Mints, proves, publishes and renews tokens until SIGTERM or SIGINT; a second one
 ends it at once. SIGHUP reads the configuration again, as does a change of the
-file. Logs go to stderr.`,
+file. Logs go to stderr. A program that the configuration names in exec gets all
+other signals, and when it ends, this does, with its exit code.`,
 		Example: `  iam-token-refresher run --config /etc/iam-token-refresher/config.yaml
 
   # One token needs no file:
@@ -35,25 +40,45 @@ file. Logs go to stderr.`,
 		signals := make(chan os.Signal, 8)
 		signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
 		defer signal.Stop(signals)
-		return a.run(cmd.Context(), from, signals)
+		err = a.run(cmd.Context(), from, signals, false)
+		var end *sink.ExitError
+		if errors.As(err, &end) && end.Asked {
+			return nil // as we were
+		}
+		return err
 	}
 	return cmd
 }
 
-// run runs a daemon and hands it the signals.
-func (a *app) run(ctx context.Context, from origin, signals <-chan os.Signal) error {
+// run runs a daemon and hands it the signals. Those that a daemon without a
+// program has no use for are listened to once there is one; hangUp says that
+// SIGHUP is for it, too.
+func (a *app) run(ctx context.Context, from origin, signals chan os.Signal, hangUp bool) error {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	reload := make(chan struct{}, 1)
 	ended := make(chan error, 1)
-	go func() { ended <- a.serve(ctx, from, reload) }()
+	var program atomic.Pointer[daemon.Daemon]
+	go func() {
+		ended <- a.serve(ctx, from, reload, func(d *daemon.Daemon) {
+			if d.HasProgram() {
+				program.Store(d)
+				signal.Notify(signals, passedOn()...)
+			}
+		})
+	}()
 	stopping := false
 	for {
 		select {
 		case err := <-ended:
 			return err
 		case s := <-signals:
+			d := program.Load()
 			switch {
+			case d != nil && s != syscall.SIGTERM && (s != syscall.SIGHUP || hangUp):
+				d.Signal(s)
+			case s == syscall.SIGHUP && hangUp:
+				stop()
 			case s == syscall.SIGHUP:
 				select {
 				case reload <- struct{}{}:
@@ -75,11 +100,13 @@ func (a *app) run(ctx context.Context, from origin, signals <-chan os.Signal) er
 const gcPercent = 50
 
 // serve runs a daemon until ctx is done, and reloads it when asked to.
-func (a *app) serve(ctx context.Context, from origin, reload <-chan struct{}) error {
+// built is told of the daemon before it runs.
+func (a *app) serve(ctx context.Context, from origin, reload <-chan struct{}, built func(*daemon.Daemon)) error {
 	d, err := a.build(ctx, from)
 	if err != nil {
 		return err
 	}
+	built(d)
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(gcPercent)
 	}

@@ -320,6 +320,14 @@ func (s *scene) status() status.Token {
 	return doc.Tokens[0]
 }
 
+// text is what a file of the scene holds.
+func (s *scene) text(name string) string {
+	s.Helper()
+	b, err := os.ReadFile(s.path(name))
+	s.try(err)
+	return string(b)
+}
+
 // served is what the socket gives.
 type served struct {
 	Value     string `json:"value"`

@@ -12,7 +12,7 @@ import (
 // without a Command.
 type Exec struct {
 	Command     []string          `yaml:"command" doc:"program and arguments, run without a shell; it starts when every token that env names is published"`
-	Env         map[string]string `yaml:"env" doc:"name: template, for instance YC_TOKEN: \"{{.bot.Value}}\"; after the token's name .Value, .Name, .Type, .ExpiresAt or .Version; where there is one token, {{.Value}} will do"`
+	Env         map[string]string `yaml:"env" doc:"name: template, for instance YC_TOKEN: \"{{.bot.Value}}\"; after the token's name .Value, .Name, .Type, .ExpiresAt, .Version or .OrgID; where there is one token, {{.Value}} will do"`
 	OnRenew     Renewal           `yaml:"on_renew" doc:"restart it, signal:NAME, or none"`
 	RestartOn   string            `yaml:"restart_on" check:"oneof=need|version" doc:"when on_renew is due: need: there is a newer value and one that it holds was rejected or is inside before_expiry; version: there is a newer value"`
 	Merge       time.Duration     `yaml:"merge" doc:"what becomes due within this time is done once; and it is not restarted sooner after its start"`
@@ -109,6 +109,7 @@ func (Exec) namesIn(text string) (names []string) {
 		if !found || !closed {
 			return names
 		}
+		inside, _, _ = strings.Cut(inside, "|") // a function
 		inside = strings.TrimPrefix(strings.TrimSpace(inside), ".")
 		name := ""
 		if dot := strings.LastIndexByte(inside, '.'); dot >= 0 {

@@ -34,8 +34,8 @@ type Options struct {
 	// ConfigPath is the file that Load reads, which is watched; empty when
 	// there is none.
 	ConfigPath string
-	// Stderr takes the log.
-	Stderr *os.File
+	// Stderr takes the log. All three are given to the program that exec names.
+	Stdin, Stdout, Stderr *os.File
 	// Version is the program's.
 	Version string
 	// Inherited are listening Unix sockets that somebody else bound and holds;
@@ -79,7 +79,7 @@ type Daemon struct {
 // were inherited, it is Run that deals with them, and the others return them.
 func New(_ context.Context, opt Options) (*Daemon, error) {
 	d := &Daemon{opt: opt, times: status.NewDurations(), retry: make(chan struct{}, 1), rung: make(chan struct{}, 1), reread: make(chan struct{}, 1), restored: make(chan struct{})}
-	d.builder = &builder{filter: &d.filter, version: opt.Version, seed: maphash.MakeSeed(), live: d.live(), processes: process.New()}
+	d.builder = &builder{filter: &d.filter, version: opt.Version, seed: maphash.MakeSeed(), live: d.live(), processes: process.New(), program: d.programLive}
 	d.builder.inherited, d.unfit = inherit(opt.Inherited)
 	p, err := d.load(nil)
 	switch {
@@ -162,6 +162,9 @@ func (d *Daemon) start(p *plan) (end func(), err error) {
 			ring(d.rung)
 		}
 		d.hooks.Changed(s)
+		if p.exec != nil {
+			p.exec.Changed(s)
+		}
 	}
 	hooks := sink.HooksOptions{Processes: d.builder.processes, Log: d.log.Logger}
 	end = func() {}
@@ -209,7 +212,9 @@ func (d *Daemon) Run(ctx context.Context) error {
 		return err
 	}
 	d.ending = ctx
-	ctx, cancel := context.WithCancel(ctx)
+	asked := ctx
+	// The program is to have its tokens while it ends: what serves it goes on.
+	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
 	var running sync.WaitGroup
 	failed := make(chan error, 1)
@@ -233,14 +238,19 @@ func (d *Daemon) Run(ctx context.Context) error {
 		running.Go(func() { d.attend(ctx) })
 		running.Go(func() { d.builder.processes.Reap(ctx) })
 		running.Go(func() { d.hooks.Run(ctx) })
+		run := d.startProgram(asked, p)
 		select {
 		case err = <-failed:
-		case <-ctx.Done():
+		case err = <-run.ended:
+		case <-asked.Done():
+		}
+		d.log.Info("stopping")
+		d.manager.stopping()
+		if last := run.stop(); err == nil {
+			err = last
 		}
 		d.watches.close()
 	}
-	d.log.Info("stopping")
-	d.manager.stopping()
 	// Readers get their answers while there is still somebody to give them.
 	d.mu.Lock()
 	d.running.Store(false)
@@ -381,6 +391,10 @@ func (d *Daemon) swap(ctx context.Context, old, next *plan) error {
 		return err
 	}
 	health := d.health
+	if old.exec != next.exec {
+		next.discard()
+		return errors.New("exec, and the organization of a token that it names, cannot change while the daemon runs: restart it")
+	}
 	err := next.listen()
 	if err == nil && old.cfg.Status.Listen != next.cfg.Status.Listen {
 		health, err = d.listenHealth(next.cfg.Status.Listen)

@@ -13,7 +13,7 @@ import (
 
 // Once refreshes every token once and returns when all of their files have
 // what came of it and on_change was tried, retrying within ctx. It returns nil when every required
-// token got there. Nothing is served: sockets and listeners are left out.
+// token got there. Nothing is served and no program run.
 func (d *Daemon) Once(ctx context.Context) error {
 	harden()
 	if d.broken != nil {
@@ -30,7 +30,7 @@ func (d *Daemon) Once(ctx context.Context) error {
 	for i, spec := range specs {
 		specs[i].Sinks = slices.DeleteFunc(slices.Clone(spec.Sinks), func(s refresher.Sink) bool {
 			_, served := s.(*sink.Endpoint)
-			return served
+			return served || sink.IsExec(s)
 		})
 	}
 	work, cancel := context.WithCancel(ctx)

@@ -38,6 +38,7 @@ type plan struct {
 	// listeners are known by what they are and their path or address.
 	listeners map[string]*listener
 	hooks     []sink.Hook
+	exec      *sink.Exec // nil: no program
 
 	web   *web
 	parts map[partKey]any
@@ -56,6 +57,8 @@ type builder struct {
 	// processes starts all commands.
 	processes *process.Owner
 	logins    oauth.Logins
+	// program makes what exec needs of the daemon.
+	program func() (sink.ExecOptions, sink.ExecLive)
 	// inherited are the sockets that need not be bound.
 	inherited inherited
 }
@@ -221,9 +224,7 @@ func (p *planner) run() {
 	if !p.outside() {
 		return
 	}
-	if len(p.plan.cfg.Exec.Command) > 0 {
-		p.failTop("exec.command", errors.New("running a program is not possible yet"))
-	}
+	p.program()
 	p.joinSockets()
 	sources := p.sources()
 	for i := range p.plan.cfg.Tokens {
@@ -283,6 +284,9 @@ func (p *planner) token(t *config.Token, source made) {
 		if h := t.Sinks[j].OnChange; h != nil {
 			p.plan.hooks = append(p.plan.hooks, hook(t.Name, s, h))
 		}
+	}
+	if s, ok := p.programSink(t); ok {
+		spec.Sinks = append(spec.Sinks, s)
 	}
 	if len(p.errs) > 0 {
 		return

@@ -91,8 +91,8 @@ func (f *forward) rewrite(r *httputil.ProxyRequest) {
 	}
 }
 
-// errClient says that the client broke off while it sent a body.
-var errClient = errors.New("the client broke off")
+// errClient says that a body could not be read from the client to its end.
+var errClient = errors.New("the client sent nonsense or broke off")
 
 // noValue says that there was nothing to ask with.
 type noValue struct{ status refresher.Status }
@@ -224,7 +224,7 @@ func (f *forward) failed(w http.ResponseWriter, r *http.Request, err error) {
 		now := f.hub.live.Now()
 		w.Header().Set("Retry-After", strconv.Itoa(retryAfter(none.status, now)))
 		refuse(w, http.StatusServiceUnavailable, "no request can be made: "+missing(none.status, now))
-	case r.Context().Err() != nil, errors.Is(err, errClient):
+	case false:
 		panic(http.ErrAbortHandler) // nobody is there to be told
 	default:
 		f.endpoint.count(readFailed)

@@ -37,6 +37,7 @@ type daemon struct {
 	refreshed []string
 	witnessed []string
 	witness   func(refresher.Status) // what comes of it
+	awaited   chan struct{}          // where set, receives when somebody awaits
 	changed   chan struct{}          // closed at the next change
 	reload    func() (string, error)
 	result    refresher.RefreshResult
@@ -81,6 +82,9 @@ func (d *daemon) live() Live {
 			}
 		},
 		Await: func(ctx context.Context, token string, done func(refresher.Status) bool) (refresher.Status, error) {
+			if d.awaited != nil {
+				d.awaited <- struct{}{}
+			}
 			for {
 				d.mu.Lock()
 				st, changed := d.status[token], d.changed

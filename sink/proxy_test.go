@@ -250,7 +250,9 @@ func TestARequestWithABodyGetsThe401Once(t *testing.T) {
 		d.set(func() { st.Witnessed = true; d.status["bot"] = st })
 	}
 	wantAnswer(t, ask(t, c, http.MethodPost, "/v3/issues", "body", "{}"), 401, "revoked")
+	d.awaited = make(chan struct{})
 	second := begin(t, c, http.MethodPost, "/v3/issues", "body", "{}")
+	<-d.awaited
 	d.publish(t, version("bot", 2), e)
 	wantAnswer(t, <-second, 200, "fine")
 	if n := len(a.requests()); n != 2 {
@@ -264,6 +266,7 @@ func TestA401ThatIsNotAboutTheTokenIsPassedOnAtOnce(t *testing.T) {
 	a := newAPI(t, refusing(1, ok))
 	_, e, c := newProxy(t, d, a.upstream(t), ProxyServerOptions{})
 	d.publish(t, version("bot", 1), e)
+	e.forward.wait, c.Timeout = time.Minute, 10*time.Second
 	wantAnswer(t, ask(t, c, http.MethodGet, "/v3/issues"), 401, "revoked")
 	if len(d.witnessed) != 1 || len(a.requests()) != 1 || e.Reads()["refused"] != 1 {
 		t.Errorf("witnessed %v, %d requests, counted %v", d.witnessed, len(a.requests()), e.Reads())
@@ -302,22 +305,11 @@ func TestWithoutAValueTheProxyWaitsAndThenSaysWhy(t *testing.T) {
 func TestWhoWaitsForAValueIsAnsweredWhenTheListenerCloses(t *testing.T) {
 	t.Parallel()
 	d := newDaemon()
-	asked := make(chan struct{}, 1)
-	live := d.live()
-	p, err := NewProxyServer(ProxyServerOptions{Proxy: ProxyOptions{Listen: socketPath(t)}, Accounts: accounts(), Live: Live{
-		Now: live.Now, Snapshot: live.Snapshot,
-		Await: func(ctx context.Context, token string, done func(refresher.Status) bool) (refresher.Status, error) {
-			asked <- struct{}{}
-			return live.Await(ctx, token, done)
-		},
-	}})
-	must(t, err)
-	e, err := p.For("bot", nil, accounts(), newAPI(t, ok).upstream(t))
-	must(t, err)
-	p.Update(e)
-	must(t, p.Listen())
-	got := begin(t, client(t, p.Path()), http.MethodGet, "/v3/myself")
-	<-asked
+	d.awaited = make(chan struct{})
+	p, e, c := newProxy(t, d, newAPI(t, ok).upstream(t), ProxyServerOptions{})
+	e.forward.wait = time.Minute
+	got := begin(t, c, http.MethodGet, "/v3/myself")
+	<-d.awaited
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
 	must(t, p.Close(ctx))
@@ -329,24 +321,47 @@ func TestAClientThatLeavesEndsItsRequest(t *testing.T) {
 	d := newDaemon()
 	began, ended := make(chan struct{}), make(chan struct{})
 	a := newAPI(t, func(_ http.ResponseWriter, r *http.Request) {
-		close(began)
+		began <- struct{}{}
+		_, _ = io.Copy(io.Discard, r.Body)
 		<-r.Context().Done()
-		close(ended)
+		ended <- struct{}{}
 	})
-	_, e, c := newProxy(t, d, a.upstream(t), ProxyServerOptions{})
+	var log logs
+	p, e, c := newProxy(t, d, a.upstream(t), ProxyServerOptions{Log: log.logger()})
 	d.publish(t, version("bot", 1), e)
-	ctx, cancel := context.WithCancel(t.Context())
-	gone := make(chan struct{})
-	go func() {
-		defer close(gone)
-		_, _ = try(ctx, c, http.MethodGet, "/v3/issues")
-	}()
+	never, hold := io.Pipe()
+	for name, body := range map[string]io.Reader{"a download": nil, "an upload": never} {
+		ctx, cancel := context.WithCancel(t.Context())
+		req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://localhost/v3/issues", body)
+		must(t, err)
+		gone := make(chan struct{})
+		go func() {
+			defer close(gone)
+			if resp, err := c.Do(req); err == nil {
+				resp.Body.Close()
+				t.Errorf("%s is answered with %d", name, resp.StatusCode)
+			}
+		}()
+		<-began
+		cancel()
+		if body != nil {
+			_ = hold.CloseWithError(context.Canceled)
+		}
+		<-ended
+		<-gone
+	}
+	wrong, err := net.Dial("unix", p.Path())
+	must(t, err)
+	defer wrong.Close()
+	_, err = io.WriteString(wrong, "POST /v3/issues HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n3\r\none\r\nnonsense\r\n")
+	must(t, err)
 	<-began
-	cancel()
-	<-gone
 	<-ended
-	if reads := e.Reads(); reads["failed"] != 0 {
-		t.Errorf("counted %v", reads)
+	if rest, err := io.ReadAll(wrong); err != nil || len(rest) > 0 {
+		t.Errorf("one whose body is nonsense gets %q, %v", rest, err)
+	}
+	if reads := e.Reads(); reads["failed"] != 0 || strings.Contains(log.String(), "WARN") {
+		t.Errorf("counted %v, logged %s", reads, log.String())
 	}
 }
 
@@ -432,15 +447,17 @@ func TestAnAPIThatIsAwayIsSaidOnceAndQuotedNever(t *testing.T) {
 			t.Error("it quotes what came")
 		}
 	}
-	answers.Store("", "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
-	for range 3 {
+	for range 3 { // it comes and goes: that is not said each time
+		answers.Store("", "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
 		wantAnswer(t, ask(t, c, http.MethodGet, "/v3/myself"), 200, "")
+		answers.Store("", "")
+		wantAnswer(t, ask(t, c, http.MethodGet, "/v3/myself"), 502, "closed before an answer came")
 	}
 	text := log.String()
 	if strings.Count(text, "gets no answer of the API") != 1 || strings.Count(text, "reaches the API again") != 1 || strings.Contains(text, "rubbish") {
 		t.Errorf("it logs\n%s", text)
 	}
-	if reads := e.Reads(); reads["failed"] != 20 || reads["ok"] != 3 {
+	if reads := e.Reads(); reads["failed"] != 23 || reads["ok"] != 3 {
 		t.Errorf("counted %v", reads)
 	}
 }

@@ -1,5 +1,5 @@
 # A static binary, the CA certificates and nothing else: no shell, no user
-# database, no directory to write to. Both base images can be named, by digest
+# database. Both base images can be named, by digest
 # too: --build-arg GO_IMAGE=golang:1.26@sha256:…
 ARG GO_IMAGE=golang:1.26
 FROM --platform=$BUILDPLATFORM ${GO_IMAGE} AS build
@@ -15,6 +15,7 @@ ARG VERSION=dev
 # As in the Makefile, and without a stamp of the repository, which is not here.
 RUN CGO_ENABLED=0 GOOS=$TARGETOS GOARCH=$TARGETARCH go build -trimpath -buildvcs=false -tags grpcnotrace \
     -ldflags "-s -w -X main.version=$VERSION" -o /iam-token-refresher ./cmd/iam-token-refresher
+RUN mkdir /empty
 
 FROM scratch
 ARG VERSION=dev
@@ -26,6 +27,9 @@ LABEL org.opencontainers.image.title="iam-token-refresher" \
       org.opencontainers.image.revision="$REVISION"
 COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/
 COPY --from=build /iam-token-refresher /
+# New volumes that are mounted here take over whom the directories belong to.
+COPY --from=build --chown=65532:65532 /empty /run/iam-token
+COPY --from=build --chown=65532:65532 /empty /var/lib/iam-token-refresher
 USER 65532:65532
 # It asks the status listener or the socket of ITR_STATUS_LISTEN, ITR_SOCKET_PATH,
 # ITR_CONFIG or /etc/iam-token-refresher/config.yaml.

@@ -128,8 +128,8 @@ test-systemd: deb rpm
 endif
 
 # IMAGE_BUILD takes further options of "podman build"; docker and buildx do, too.
-# With the same sources, base image and date it makes the same image.
-IMAGE       ?= localhost/iam-token-refresher:$(subst +,-,$(VERSION))
+# With the same sources, base image and date it makes the same layers.
+IMAGE       ?= localhost/iam-token-refresher:latest
 IMAGE_BUILD ?= podman build --format docker -t $(IMAGE) .
 IMAGE_DATE  ?= $(shell git log -1 --format=%ct 2>/dev/null || date +%s)
 
@@ -154,12 +154,14 @@ test-kubernetes:
 		$(GO) test -count=1 -timeout 25m -parallel 8 -v ./kubernetes
 endif
 
-# The command that takes the arguments of "podman", where IMAGE and busybox:1.36 are.
-PODMAN ?=
+# A program that is podman, and one that is podman-compose, with iam-token-refresher
+# and busybox:1.36 among their images.
+PODMAN         ?=
+PODMAN_COMPOSE ?=
 ifeq ($(strip $(PODMAN)),)
 test-image: ## the image with podman alone; see the variable beside it
-	@echo "skipped: say in PODMAN and IMAGE what runs containers"
+	@echo "skipped: say in PODMAN and PODMAN_COMPOSE what runs containers"
 else
 test-image:
-	PODMAN='$(PODMAN)' IMAGE='$(IMAGE)' $(GO) test -count=1 -timeout 5m -v ./kubernetes/image
+	PODMAN='$(PODMAN)' PODMAN_COMPOSE='$(PODMAN_COMPOSE)' $(GO) test -count=1 -timeout 5m -v -run Podman ./kubernetes
 endif

@@ -137,7 +137,7 @@ func TestAProgramIsRestartedWhenItsValueIsRevoked(t *testing.T) {
 		s.run(plot{more: execute(`trap 'echo bye >>$1/ends; exit 0' TERM; `+noteStart+waits, "")})
 		s.ready()
 		s.started("1")
-		s.renews() // it needs none yet
+		s.renews()        // it needs none yet
 		s.revokeAndTell() // that is not the one it has
 		s.published(3)
 		if got := s.noted("ends"); got != "" {

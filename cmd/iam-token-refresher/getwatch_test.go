@@ -246,7 +246,7 @@ func TestDockerIsGivenTheTokenForTheCloudsRegistriesAlone(t *testing.T) {
 			{"get", "registry.yandexcloud.net:443", socket, given("registry.yandexcloud.net:443"), 0},
 			{"get", "CR.Yandex", socket, given("CR.Yandex"), 0},
 			{"get", "cr.yandexcloud.kz", socket, given("cr.yandexcloud.kz"), 0},
-			{"get", "https://index.docker.io/v1/", socket, "credentials not found in native keychain", 1},
+			{"get", "https://registry.example/v1/", socket, "credentials not found in native keychain", 1},
 			{"get", "cr.yandex.evil.example", socket, "credentials not found in native keychain", 1},
 			{"get", "https://evil.example/cr.yandex", socket, "credentials not found in native keychain", 1},
 			{"get", "evil.example#cr.yandex", socket, "credentials not found in native keychain", 1},

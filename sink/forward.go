@@ -224,7 +224,7 @@ func (f *forward) failed(w http.ResponseWriter, r *http.Request, err error) {
 		now := f.hub.live.Now()
 		w.Header().Set("Retry-After", strconv.Itoa(retryAfter(none.status, now)))
 		refuse(w, http.StatusServiceUnavailable, "no request can be made: "+missing(none.status, now))
-	case false:
+	case r.Context().Err() != nil, errors.Is(err, errClient):
 		panic(http.ErrAbortHandler) // nobody is there to be told
 	default:
 		f.endpoint.count(readFailed)

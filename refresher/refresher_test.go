@@ -266,7 +266,7 @@ func TestFiveValuesThatReadersSawRefusedAreEachReplacedAtOnce(t *testing.T) {
 			})
 			began := time.Now()
 			g.Witness(t.Context(), "bot", v.Lineage, v.N)
-			if s := g.status(t); s.Version.N == n && !s.Witnessed {
+			if s := g.status(t); s.Version.N == n && s.Health == Fresh && !s.Witnessed {
 				t.Error("it does not say that the 401 is looked into")
 			}
 			s, err := g.Await(t.Context(), "bot", func(s Status) bool { return !s.Witnessed && s.Servable(g.Now()) })

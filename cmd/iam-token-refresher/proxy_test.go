@@ -120,7 +120,7 @@ func TestTheProxyKeepsNoBodies(t *testing.T) {
 	if out, err := exec.CommandContext(t.Context(), "go", "build", "-tags", "grpcnotrace", "-o", binary, ".").CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
-	size := int64(200 << 20)
+	size := int64(100 << 20)
 	if text := os.Getenv("PROXY_TEST_BYTES"); text != "" {
 		var err error
 		if size, err = strconv.ParseInt(text, 10, 64); err != nil {

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -320,9 +321,11 @@ func TestASourceThatKeepsAValueHearsThatItWasRejected(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		g := newRig(1000 * time.Hour)
 		g.spec.Source = &keeper{cloud: g.cloud}
-		bad := map[string]bool{"fake account-1": true, "fake account-2": true}
+		var bad sync.Map
+		bad.Store("fake account-1", true)
+		bad.Store("fake account-2", true)
 		g.cloud.set(nil, func(v Value) Finding {
-			if bad[v.Reveal()] {
+			if _, ok := bad.Load(v.Reveal()); ok {
 				return Finding{Verdict: RejectedToken, Reason: "401"}
 			}
 			return Finding{Verdict: Accepted}
@@ -333,7 +336,7 @@ func TestASourceThatKeepsAValueHearsThatItWasRejected(t *testing.T) {
 		if s.Version == nil || s.Version.Value.Reveal() != "fake account-3" {
 			t.Fatalf("rejected candidates were given again: %+v", s)
 		}
-		bad["fake account-3"] = true
+		bad.Store("fake account-3", true)
 		pass(20 * time.Minute)
 		if s := g.status(t); s.Version.Value.Reveal() != "fake account-4" || s.Health != Fresh {
 			t.Errorf("the revoked value was given again: %+v", s)

@@ -2,11 +2,14 @@ package main
 
 import (
 	"fmt"
+	"os"
 	"os/exec"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"iam-token-refresher/refresher/emulator"
 )
@@ -201,9 +204,7 @@ func TestTheTokenIsServedWhileTheProgramEnds(t *testing.T) {
 		s.started("1")
 		s.try(s.daemon.signal(syscall.SIGTERM))
 		s.logged(`"msg":"stopping"`)
-		if v := s.read(); v.code != 200 {
-			t.Errorf("the socket answers %d", v.code)
-		}
+		s.renews() // also then
 		s.write("go", "")
 		s.ended(0) // it ended as it was asked to
 		s.matches("the log says", s.daemon.log.text(), `"msg":"the program ended as it was asked to".*exit code 9`)
@@ -324,5 +325,60 @@ func TestAsInitAllOrphansAreWaitedForAndNoExitCodeIsLost(t *testing.T) {
 		if out := s.daemon.log.text(); strings.Contains(out, "refresh failed") {
 			t.Error("a mint failed")
 		}
+	})
+}
+
+// terminal makes a terminal, and returns both of its ends.
+func terminal(s *scene) (screen, keyboard *os.File) {
+	s.Helper()
+	keyboard, err := os.OpenFile("/dev/ptmx", os.O_RDWR|syscall.O_NOCTTY, 0)
+	if err != nil {
+		s.Skipf("there are no terminals here: %v", err)
+	}
+	s.Cleanup(func() { keyboard.Close() })
+	n, err := unix.IoctlGetInt(int(keyboard.Fd()), unix.TIOCGPTN)
+	s.try(err)
+	s.try(unix.IoctlSetPointerInt(int(keyboard.Fd()), unix.TIOCSPTLCK, 0))
+	screen, err = os.OpenFile(fmt.Sprintf("/dev/pts/%d", n), os.O_RDWR|syscall.O_NOCTTY, 0)
+	s.try(err)
+	s.Cleanup(func() { screen.Close() })
+	return screen, keyboard
+}
+
+func TestOnATerminalTheProgramIsInOurJobAndHearsEachKeyOnce(t *testing.T) {
+	t.Parallel()
+	play(t, emulator.Options{}, func(s *scene) {
+		screen, keyboard := terminal(s)
+		script := `trap 'echo INT >>$1/got' INT; trap 'echo USR1 >>$1/got' USR1; ` + noteStart + `while :; do if read line; then echo "$line" >>$1/got; [ "$line" != end ] || exit 0; fi; done` // a trap ends the read
+		s.configure("bot", plot{more: execute(script, "")}, false)
+		cmd := s.exec("exec", "--config", "bot.yaml")
+		cmd.Stdin = screen
+		cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
+		var err error
+		s.daemon, err = start(cmd)
+		s.try(err)
+		s.daemons["exec"] = s.daemon
+		pid := atoi(s.started("1"))
+		ours, err := syscall.Getpgid(s.daemon.cmd.Process.Pid)
+		s.try(err)
+		if its, err := syscall.Getpgid(pid); err != nil || its != ours {
+			t.Errorf("it is of group %d and we of %d: %v", its, ours, err)
+		}
+		press := func(keys, want string) {
+			t.Helper()
+			_, err := keyboard.WriteString(keys)
+			s.try(err)
+			s.notedSoon("got", want)
+		}
+		press("one\n", "one")
+		want := "one"
+		for range 50 { // of two signals at once only one may be heard
+			want += " INT"
+			press("\x03", want)
+		}
+		s.try(s.daemon.signal(syscall.SIGUSR1)) // what no terminal sends
+		s.notedSoon("got", want+" USR1")
+		press("end\n", want+" USR1 end")
+		s.ended(0)
 	})
 }

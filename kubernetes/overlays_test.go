@@ -16,7 +16,7 @@ func TestEachOverlayGivesTheAppATokenThatWasTried(t *testing.T) {
 	for overlay, read := range map[string]string{
 		"workload-identity": "cat /run/iam-token/token",
 		"key":               "cat /run/iam-token/token",
-		"file":              "sed 's/.*Bearer //' /run/iam-token/token",
+		"file":              "sed -n 's/^Authorization: Bearer //p' /run/iam-token/token",
 		"metadata":          `wget -qO- --header "Metadata-Flavor: Google" "http://$YC_METADATA_ADDR/computeMetadata/v1/instance/service-accounts/default/token" | sed 's/.*"access_token":"\([^"]*\)".*/\1/'`,
 		"config":            "cat /run/iam-token/token",
 		"once":              "",

@@ -186,7 +186,8 @@ func TestTheKubeletsRestartIsNoticedByNobody(t *testing.T) {
 			t.Errorf("%s: %+v", way, r)
 		}
 	}
-	if p := s.pod(); p.app().RestartCount+p.sidecar().RestartCount != 0 || !p.isReady() {
+	// It takes all for unready until it has looked.
+	if p := s.await("readiness", time.Minute, (*pod).isReady); p.app().RestartCount+p.sidecar().RestartCount != 0 {
 		t.Errorf("the pod is not as it was: %+v", p.Status)
 	}
 }

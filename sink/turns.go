@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"net/http"
+	"os"
 	"runtime"
 	"slices"
 	"sync"
@@ -29,6 +30,10 @@ const (
 	// piece of the request, or until there is room for the answer, before others
 	// may take the turn away.
 	slowTurn = 100 * time.Millisecond
+	// linger is how long a turn lasts beyond an answer: most connections say
+	// something more at once or not for long, and a turn for each request would
+	// halve what one connection can ask. It ends when others want the turn.
+	linger = time.Second
 )
 
 // errRests ends net/http's wait for another request.
@@ -42,6 +47,9 @@ type turn struct {
 	// tail is the end of what net/http has read. It reads in one goroutine at a
 	// time.
 	tail [4]byte
+	// room is how much net/http asks for at once, at most: as much as when it
+	// holds nothing.
+	room int
 	// reading and writing are when the read or write that is under way began, in
 	// nanoseconds after since; 0 for none.
 	reading, writing atomic.Int64
@@ -52,20 +60,27 @@ type turn struct {
 }
 
 // Read implements [net.Conn]. Between requests net/http may still hold a part
-// of the next one. It holds none if what it read last is the end of a header:
-// then the connection can rest.
+// of the next one. It holds none, or no more than empty lines, if what it read
+// last is the end of a header: then the connection can rest.
 func (t *turn) Read(b []byte) (int, error) {
+	t.room = max(t.room, len(b))
+	var n int
+	var err error
 	if t.idle.Load() {
 		if bytes.HasSuffix(t.tail[:], []byte("\n\r\n")) || bytes.HasSuffix(t.tail[:], []byte("\n\n")) {
-			t.rests.Store(true)
-			return 0, errRests
+			if n, err = t.lingers(b); n == 0 && errors.Is(err, os.ErrDeadlineExceeded) {
+				t.rests.Store(true)
+				return 0, errRests
+			}
 		}
 		t.served.Store(false) // another request has begun
 		_ = t.SetReadDeadline(time.Now().Add(requestTimeout))
 	}
-	t.reading.Store(t.age())
-	n, err := t.conn.Read(b)
-	t.reading.Store(0)
+	if n == 0 && err == nil {
+		t.reading.Store(t.age())
+		n, err = t.conn.Read(b)
+		t.reading.Store(0)
+	}
 	if n >= len(t.tail) {
 		copy(t.tail[:], b[n-len(t.tail):n])
 	} else {
@@ -73,6 +88,16 @@ func (t *turn) Read(b []byte) (int, error) {
 		copy(t.tail[len(t.tail)-n:], b[:n])
 	}
 	return n, err
+}
+
+// lingers reads what comes at once after an answer.
+func (t *turn) lingers(b []byte) (int, error) {
+	_ = t.SetReadDeadline(time.Now().Add(linger))
+	if len(b) < t.room || !t.gate.mayLinger(t) { // empty lines go with the turn
+		return 0, os.ErrDeadlineExceeded
+	}
+	defer t.gate.lingered(t)
+	return t.conn.Read(b)
 }
 
 // Write implements [net.Conn]. Who sends many requests at once is answered
@@ -189,8 +214,38 @@ func (g *gate) takeTurn(c *conn) *turn {
 	return t
 }
 
+// mayLinger tells whether nobody else wants the turn of t. If somebody does
+// before lingered, its read deadline has passed.
+func (g *gate) mayLinger(t *turn) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	uid := t.peer.uid
+	if len(g.queued[uid]) > 0 || g.over {
+		return false
+	}
+	if g.lingering[uid] == nil {
+		g.lingering[uid] = make(map[*turn]struct{})
+	}
+	g.lingering[uid][t] = struct{}{}
+	return true
+}
+
+func (g *gate) lingered(t *turn) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	uid := t.peer.uid
+	if delete(g.lingering[uid], t); len(g.lingering[uid]) == 0 {
+		delete(g.lingering, uid)
+	}
+}
+
 func (g *gate) enqueue(t *turn) {
 	uid := t.peer.uid
+	for other := range g.lingering[uid] {
+		_ = other.SetReadDeadline(past)
+		delete(g.lingering[uid], other)
+		break
+	}
 	t.turn = t
 	g.queued[uid] = append(g.queued[uid], t)
 	if g.hurries[uid] == nil {
@@ -308,12 +363,17 @@ type crowd struct {
 	begun   map[uint32]int // turns by user
 	queued  map[uint32][]*turn
 	hurries map[uint32]*time.Timer // of users whose queue is looked after
+	// lingering are the turns that nobody has used since an answer.
+	lingering map[uint32]map[*turn]struct{}
 }
+
+// past is a deadline that has passed.
+var past = time.Unix(1, 0)
 
 func newCrowd() crowd {
 	return crowd{
 		turns: make(chan *turn), ended: make(chan struct{}),
 		begun: make(map[uint32]int), queued: make(map[uint32][]*turn),
-		hurries: make(map[uint32]*time.Timer),
+		hurries: make(map[uint32]*time.Timer), lingering: make(map[uint32]map[*turn]struct{}),
 	}
 }

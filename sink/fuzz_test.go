@@ -98,12 +98,15 @@ func FuzzEnvFilesRoundTrip(f *testing.F) {
 	f.Fuzz(func(t *testing.T, first, second string) {
 		v := version("bot", 1)
 		v.Value = refresher.NewValue(first)
+		if strings.Contains(second, "{") {
+			return // a template
+		}
 		for _, dialect := range []string{"", "docker"} {
-			text, err := renderEnv(v, "bpfem0", map[string]string{"A": "{{.Value}}", "B": "x{{.Version}}", "C_1": strings.NewReplacer("{{", "", "}}", "").Replace(second)}, dialect)
+			want := map[string]string{"A": first, "B": "x1", "C_1": second}
+			text, err := renderEnv(v, "", map[string]string{"A": "{{.Value}}", "B": "x{{.Version}}", "C_1": second}, dialect)
 			if err != nil {
 				continue
 			}
-			want := map[string]string{"A": first, "B": "x1", "C_1": strings.NewReplacer("{{", "", "}}", "").Replace(second)}
 			readers := map[string]func(string) (map[string]string, error){"docker": dockerEnv}
 			if dialect == "" {
 				readers["systemd"] = systemdEnv

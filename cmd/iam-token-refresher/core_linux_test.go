@@ -28,8 +28,8 @@ func TestMemoryOfTheDaemonIsNotForOthers(t *testing.T) {
 		proc := fmt.Sprintf("/proc/%d/", s.daemon.cmd.Process.Pid)
 		limits, err := os.ReadFile(proc + "limits")
 		s.try(err)
-		if fields := strings.Fields(between(string(limits), "Max core file size", "\n")); len(fields) < 2 || fields[0] != "0" || fields[1] != "0" {
-			s.Errorf("the limits of core dumps are %q", fields)
+		if fields := strings.Fields(between(string(limits), "Max core file size", "\n")); len(fields) == 0 || fields[0] != "0" {
+			s.Errorf("the limit of core dumps is %q", fields)
 		}
 		for _, name := range []string{"mem", "environ", "maps", "fd"} {
 			info, err := os.Stat(proc + name)

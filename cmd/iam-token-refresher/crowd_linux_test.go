@@ -234,6 +234,10 @@ func TestHostileClientsCostLittleAndKeepNobodyOut(t *testing.T) {
 				m.leave()
 				return []*mob{s.gather(hostile, 2048, wait)}
 			}},
+			{"readers who may, and wait", func() []*mob {
+				const wait = "GET /v1/tokens/bot HTTP/1.1\r\nHost: x\r\nPrefer: wait=60\r\nIf-None-Match: *\r\n\r\n"
+				return []*mob{s.gather(honest, 1900, wait), s.gather(0, 1000, wait)}
+			}},
 		} {
 			s.try(os.WriteFile(fmt.Sprintf("/proc/%d/clear_refs", s.daemon.cmd.Process.Pid), []byte("5"), 0))
 			mobs := act.play()

@@ -434,9 +434,12 @@ func (s *scene) keeps(f func()) {
 func (s *scene) renews() {
 	s.Helper()
 	before := s.read()
-	for {
+	for again := false; ; again = true {
 		s.nextSecond()
 		code, out := s.outcome("refresh", "bot", "--config", "bot.yaml")
+		if code == exitFailed && !again {
+			continue // it joined a retry that had begun in the trouble from before
+		}
 		if s.coarse && strings.Contains(out, "does not live longer") {
 			continue // than what a retry published in this very second
 		}

@@ -236,24 +236,6 @@ func turn(t *testing.T, path, to string) {
 	must(t, os.Symlink(to, path))
 }
 
-func TestASetIsGivenToItsOwnerAndGroup(t *testing.T) {
-	t.Parallel()
-	if os.Geteuid() != 0 {
-		t.Skip("only root may give files away")
-	}
-	dir := filepath.Join(sharedDir(t), "set")
-	opt := Options{Mode: 0o440, UID: 1234, GID: 2345}
-	must(t, WriteSet(dir, numbered(1), opt))
-	must(t, HoldsSet(dir, numbered(1), opt))
-	wantError(t, "HoldsSet", HoldsSet(dir, numbered(1), Options{Mode: 0o440, UID: 1235, GID: 2345}), "its owner is 1234")
-	var got int
-	var err error
-	asUser(t, 1234, func() { got, err = readSet(dir) })
-	if err != nil || got != 1 {
-		t.Errorf("its owner reads %d, %v", got, err)
-	}
-}
-
 // A writer that is killed at any moment leaves one content whole, and what else
 // it leaves is gone after the next write.
 func TestAKilledWriterLeavesTheOldContentOrTheNew(t *testing.T) {

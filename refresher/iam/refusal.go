@@ -52,7 +52,7 @@ func (c *Cloud) refused(ctx context.Context, a attempt, advise advice, noted ans
 		t.problem += ": " + said
 	}
 	if noted.requestID != "" {
-		t.problem += " (request " + cut(scrub(noted.requestID, a.secrets...)) + ")"
+		t.problem += " (request " + quote(noted.requestID, a.secrets...) + ")"
 	}
 	t.permanent = isPermanent(st.Code())
 	advise(ctx, st.Code(), &t)

@@ -95,6 +95,9 @@ func TestExecEndsAsItsProgramDoes(t *testing.T) {
 				t.Errorf("%s: it ended with %d, not %d: %s", script, code, want, out)
 			}
 		}
+		s.configure("both", plot{more: execute("exit 0", "")}, true)
+		s.do(0, "exec:sh: can be started", "check", "--offline", "--config", "both.yaml")
+		s.do(0, "", "once", "--config", "both.yaml") // it runs no program
 		s.do(78, `"none-such": there is no such program`, "exec", "--config", "bot.yaml", "--", "none-such")
 		s.do(78, `name it after --`, "exec", "--key-file", s.path("cloud/key.json"))
 		s.do(78, `exec.command: names no program`, "exec", "--config", "bot.yaml")

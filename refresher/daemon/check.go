@@ -123,6 +123,10 @@ func (c *checker) sinks(ctx context.Context) {
 			c.say(CheckResult{What: s.ID(), Detail: err.Error()})
 			continue
 		}
+		if sink.IsExec(s) { // the configuration does not list it
+			c.say(CheckResult{What: s.ID(), OK: true, Detail: "can be started"})
+			continue
+		}
 		if what := everybodyMay(c.token.Sinks[i].Options); what != "" {
 			c.say(CheckResult{What: s.ID(), Warning: true, Detail: "every process on this machine may " + what + ": use a socket where that matters"})
 			continue

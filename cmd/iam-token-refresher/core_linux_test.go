@@ -26,10 +26,12 @@ func TestMemoryOfTheDaemonIsNotForOthers(t *testing.T) {
 		s.runAs(s.asDaemonUser)
 		s.ready()
 		proc := fmt.Sprintf("/proc/%d/", s.daemon.cmd.Process.Pid)
+		// The hard limit stays, wherever these tests got it from: programs that the
+		// daemon starts get theirs back.
 		limits, err := os.ReadFile(proc + "limits")
 		s.try(err)
-		if fields := strings.Fields(between(string(limits), "Max core file size", "\n")); len(fields) == 0 || fields[0] != "0" {
-			s.Errorf("the limit of core dumps is %q", fields)
+		if fields := strings.Fields(between(string(limits), "Max core file size", "\n")); len(fields) < 2 || fields[0] != "0" {
+			s.Errorf("the limits of core dumps are %q, of which the first is in force", fields)
 		}
 		for _, name := range []string{"mem", "environ", "maps", "fd"} {
 			info, err := os.Stat(proc + name)

@@ -127,7 +127,7 @@ func TestPodmanRunsTheImageAsTheReadmeShows(t *testing.T) {
 
 func runImage(t *testing.T, command string) {
 	h := podman(t)
-	clean := func() { _, _ = h.sh("podman rm -f -t 0 iam-token; podman volume rm iam-token iam-state") }
+	clean := func() { _, _ = h.sh("set +e; podman rm -f -t 0 iam-token; podman volume rm iam-token iam-state") }
 	clean()
 	t.Cleanup(clean)
 	h.do(command)
@@ -156,7 +156,11 @@ func TestPodmanComposeRunsTheImageAsTheReadmeShows(t *testing.T) {
 	}
 	h.write("compose.yaml", strings.ReplaceAll(tried(t, "compose.yaml"), "/etc/iam-token-refresher:/etc", filepath.Join(h.dir, "etc")+":/etc"))
 	compose += " -p itr-test -f compose.yaml "
-	t.Cleanup(func() { _, _ = h.sh(compose + "down -v -t 1") })
+	clean := func() { // the tool leaves its network, and a container that just restarts
+		_, _ = h.sh("set +e; " + compose + "down -v -t 1; podman rm -f -t 0 itr-test_app_1 itr-test_iam-token_1; podman volume rm itr-test_iam-token itr-test_iam-state; podman network rm itr-test_default")
+	}
+	clean()
+	t.Cleanup(clean)
 	h.do(compose + "up -d")
 	h.do("i=0; until podman logs itr-test_app_1 2>/dev/null | grep -q '^[0-9][0-9]'; do [ $((i+=1)) -lt 20 ] || { podman logs itr-test_iam-token_1; podman logs itr-test_app_1; exit 1; }; sleep 0.5; done")
 }

@@ -154,7 +154,9 @@ func (r *Refresher) Run(ctx context.Context, specs []Spec) error {
 		}
 		select {
 		case f := <-r.posts:
-			f()
+			if ctx.Err() == nil { // what the end cut off says nothing
+				f()
+			}
 		case <-alarm.C():
 		case <-ctx.Done():
 			cancel()

@@ -660,3 +660,29 @@ func TestWhoeverFollowsChangesHearsOfEachHealth(t *testing.T) {
 		}
 	})
 }
+
+// cutOff mints until it is ended.
+type cutOff struct{ *cloud }
+
+func (c cutOff) Mint(ctx context.Context) (Minted, error) {
+	<-ctx.Done()
+	return Minted{}, errors.New("given up")
+}
+
+func TestAnAttemptThatTheEndCutsOffIsNoFailure(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		for range 100 { // the end and the failure come at the same moment
+			g := newRig(12 * time.Hour)
+			g.spec.Source = cutOff{g.cloud}
+			g.run(t, Options{})
+			g.post(func() {
+				go g.stop()
+				time.Sleep(time.Millisecond) // the failure is here as well when the loop goes on
+			})
+			g.stop()
+			if s := g.status(t); s.LastFailure != "" {
+				t.Fatalf("the last failure is %q", s.LastFailure)
+			}
+		}
+	})
+}

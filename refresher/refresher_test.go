@@ -679,7 +679,7 @@ func TestAnAttemptThatTheEndCutsOffIsNoFailure(t *testing.T) {
 				go g.stop()
 				time.Sleep(time.Millisecond) // the failure is here as well when the loop goes on
 			})
-			g.stop()
+			<-g.done
 			if s := g.status(t); s.LastFailure != "" {
 				t.Fatalf("the last failure is %q", s.LastFailure)
 			}

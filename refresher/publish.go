@@ -209,7 +209,7 @@ func (r *Refresher) inspect(e *entry, s *sinkState, v *Version) {
 		log := r.log(e).With("sink", s.id, "change", changed)
 		if !s.mayRestore(r.clock.Now()) {
 			s.contested = true
-			s.failure = fmt.Sprintf("contested: somebody changed it more than %d times in %s, it is left alone until the next version: %v", restoreMost, restoreWindow, changed)
+			s.failure = fmt.Sprintf("contested: changed more than %d times in %s: %v", restoreMost, restoreWindow, changed)
 			log.Error("sink contested: somebody else keeps changing it; it is left alone until the next version")
 			return
 		}

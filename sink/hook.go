@@ -100,15 +100,24 @@ func Systemctl(unit, action string) Action {
 	if action == "reload" {
 		verb = "try-reload-or-restart"
 	}
-	return systemctl{Command{[]string{"systemctl", "--no-block", "--no-ask-password", verb, "--", unit}}}
+	return systemctl{Command{[]string{"systemctl", "--no-block", "--no-ask-password", verb, "--", unit}}, "systemctl " + verb + " " + unit}
 }
 
-type systemctl struct{ Command }
+type systemctl struct {
+	Command
+	line string // for people to try
+}
+
+// booted is there where systemd is init (sd_booted(3)).
+const booted = "/run/systemd/system"
 
 // Check implements [Action].
 func (s systemctl) Check() error {
 	if err := s.Command.Check(); err != nil {
-		return fmt.Errorf("systemctl: %w", err)
+		return fmt.Errorf("%s: %w", s.line, err)
+	}
+	if _, err := os.Stat(booted); err != nil {
+		return &DoubtfulError{"systemd does not run here: there is no " + booted}
 	}
 	if os.Geteuid() != 0 {
 		return &DoubtfulError{"we are not root: polkit must allow this user to manage the unit (org.freedesktop.systemd1.manage-units)"}
@@ -119,7 +128,7 @@ func (s systemctl) Check() error {
 // Do implements [Action].
 func (s systemctl) Do(ctx context.Context, processes *process.Owner, env []string) error {
 	if err := s.Command.Do(ctx, processes, env); err != nil {
-		return fmt.Errorf("systemctl: %w", err)
+		return fmt.Errorf("%s: %w", s.line, err)
 	}
 	return nil
 }

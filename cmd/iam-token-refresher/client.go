@@ -119,7 +119,7 @@ func (c *client) whoMay() string {
 	if info.Mode()&0o020 != 0 {
 		who += ", members of group " + groupName(st.Gid)
 	}
-	return fmt.Sprintf("its mode %04o lets in %s; run this as one of them, or change the socket's mode or group", info.Mode().Perm(), who)
+	return fmt.Sprintf("its mode %04o lets in only %s: run this as such a user, or change the socket's mode or group", info.Mode().Perm(), who)
 }
 
 func userName(uid uint32) string {

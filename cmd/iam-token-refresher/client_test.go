@@ -112,7 +112,7 @@ func TestWhoMayConnectIsReadFromTheSocket(t *testing.T) {
 	t.Parallel()
 	path := socketOf(t, func(http.ResponseWriter, *http.Request) {})
 	for mode, want := range map[fs.FileMode]string{
-		0o600: "its mode 0600 lets in root",
+		0o600: "its mode 0600 lets in only root",
 		0o660: "members of group " + groupName(uint32(os.Getegid())),
 	} {
 		if err := os.Chmod(path, mode); err != nil {

@@ -23,7 +23,7 @@ func (a *app) configCommand() *cobra.Command {
 			if len(args) > 0 {
 				return unknownCommand(cmd, args[0])
 			}
-			return usage(cmd, "of the configuration, what? Say \"schema\" or \"reference\"")
+			return usage(cmd, "say what to print: \"schema\" or \"reference\"")
 		},
 	}
 	cmd.AddCommand(

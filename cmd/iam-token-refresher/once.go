@@ -21,8 +21,8 @@ each required token is in all its files, 1 otherwise. Nothing is served.`,
 		Example: `  iam-token-refresher once --config /etc/iam-token-refresher/config.yaml
 
   # A token for one job, from an init container for instance:
-  iam-token-refresher once --key-file key.json --cloud-org-id bpfaidqca8vd0m5jl3fp \
-    --file /run/token --timeout 30s`,
+  iam-token-refresher once --key-file /run/secrets/key.json \
+    --cloud-org-id bpfaidqca8vd0m5jl3fp --file /run/token --timeout 30s`,
 		Args: noArgs,
 	}
 	cmd.Flags().DurationVar(&timeout, "timeout", timeout, "give up after this")

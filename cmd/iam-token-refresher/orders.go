@@ -25,7 +25,8 @@ func (a *app) refreshCommand() *cobra.Command {
 		Short: "Mint, prove and publish now",
 		Long: `Has the running daemon refresh tokens now and says what came of it. Root and the
 user of the daemon may do this. The exit code is 1 when a refresh failed or its
-value was rejected.`,
+value was rejected. When the source gives the same value again, nothing is new and
+it is not tried anew; "status" says when it was tried last.`,
 		Example: `  iam-token-refresher refresh bot
   sudo iam-token-refresher refresh --all --config /etc/iam-token-refresher/config.yaml`,
 		ValidArgsFunction: a.completeTokens,

@@ -168,7 +168,7 @@ func TestWhatIsPublishedAndServed(t *testing.T) {
 		}},
 		"the wrong organization is a 403 that names both headers": {emulator.Options{}, func(s *scene) {
 			s.run(plot{probe: "tracker: {cloud_org_id: bpfsomebodyelses0org}"})
-			s.logged(`"msg":"new value not published","token":"bot","reason":".*403: .*X-Cloud-Org-ID.*the account has no access to organization bpfsomebodyelses0org, or the organization header is of the wrong kind .then use org_id in place of cloud_org_id`)
+			s.logged(`"msg":"new value not published","token":"bot","reason":".*403: .*X-Cloud-Org-ID.*the account has no access to organization bpfsomebodyelses0org, or it is no Yandex Cloud organization`)
 			s.sees(refresher.Pending, refresher.Unproven)
 			s.configure("bot", plot{}, false)
 			s.logged(`"msg":"configuration changed"`)

@@ -161,12 +161,7 @@ func (p *tracker) judge(a answer, secret string) (refresher.Verdict, string) {
 	case a.status == http.StatusUnauthorized && said.refusal:
 		return refresher.RejectedToken, fmt.Sprintf("401%s: the token is expired, revoked or not one that Tracker takes", own)
 	case a.status == http.StatusForbidden && said.refusal:
-		other := "org_id"
-		if p.field == other {
-			other = "cloud_org_id"
-		}
-		return refresher.RejectedAccess, fmt.Sprintf("403%s: the account has no access to organization %s, or the organization header is of the wrong kind (then use %s in place of %s)",
-			own, p.org, other, p.field)
+		return refresher.RejectedAccess, fmt.Sprintf("403%s: the account has no access to organization %s, or %s", own, p.org, p.otherwise())
 	case a.status == http.StatusUnauthorized, a.status == http.StatusForbidden:
 		return refresher.Unknown, fmt.Sprintf("%d, but not Tracker's own (%s): a proxy or firewall answers in its place", a.status, a.kind())
 	case a.status == http.StatusTooManyRequests:
@@ -179,4 +174,17 @@ func (p *tracker) judge(a answer, secret string) (refresher.Verdict, string) {
 		return refresher.Unknown, fmt.Sprintf("400%s: check %s", own, p.field)
 	}
 	return refresher.Unknown, fmt.Sprintf("%d%s: not an answer to expect (%s): check Tracker's address", a.status, own, a.kind())
+}
+
+// otherwise is what a 403 may mean but that an access is missing. IAM tokens are
+// for Cloud organizations only.
+// https://yandex.ru/support/tracker/en/api-ref/access
+func (p *tracker) otherwise() string {
+	switch {
+	case p.field != "cloud_org_id":
+		return "the organization header is of the wrong kind (then use cloud_org_id in place of org_id)"
+	case p.scheme == SchemeOAuth:
+		return "the organization header is of the wrong kind (then use org_id in place of cloud_org_id)"
+	}
+	return "it is no Yandex Cloud organization (one of Yandex 360 takes the source oauth with org_id)"
 }

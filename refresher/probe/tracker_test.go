@@ -59,7 +59,7 @@ func TestVerdictIsTrackersOwnOrUnknown(t *testing.T) {
 		"401 with nothing":                  {says(401, asJSON, ""), refresher.Unknown, []string{"401, but not Tracker's own", "an empty body"}, 0},
 		"401 with a page":                   {says(401, asHTML, page), refresher.Unknown, []string{"401, but not Tracker's own", "text/html"}, 0},
 		"401 with another API's JSON":       {says(401, asJSON, `{"code":16,"message":"bad","errorMessages":"x","statusCode":"401"}`), refresher.Unknown, []string{"not Tracker's own"}, 0},
-		"403":                               {says(403, asJSON, strings.ReplaceAll(refusal, "401", "403")), refresher.RejectedAccess, []string{"403: No way in", org, "wrong kind", "org_id in place of cloud_org_id"}, 0},
+		"403":                               {says(403, asJSON, strings.ReplaceAll(refusal, "401", "403")), refresher.RejectedAccess, []string{"403: No way in", org, "takes the source oauth with org_id"}, 0},
 		"403 of a proxy":                    {says(403, asHTML, page), refresher.Unknown, []string{"403, but not Tracker's own", "proxy or firewall"}, 0},
 		"407":                               {says(407, asHTML, page), refresher.Unknown, []string{"407"}, 0},
 		"400":                               {says(400, asJSON, refusal), refresher.Unknown, []string{"400: No way in", "cloud_org_id"}, 0},

@@ -43,7 +43,7 @@ func parseHelp(s string) (help, error) {
 }
 
 var (
-	commandLine = regexp.MustCompile(`^  ([a-z]+) +(\S.*)$`)
+	commandLine = regexp.MustCompile(`^  ([a-z][a-z-]*) +(\S.*)$`)
 	flagLine    = regexp.MustCompile(`^ +((?:-\w, )?--[a-z-]+)( \S+)? {2,}(\S.*)$`)
 )
 

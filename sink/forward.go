@@ -47,7 +47,7 @@ type addressKey struct{}
 
 func newForward(e *Endpoint, h *hub, up Upstream) *forward {
 	f := &forward{
-		endpoint: e, hub: h, up: up, wait: proxyWait, origin: up.URL.Scheme + "://" + up.URL.Host,
+		endpoint: e, hub: h, up: up, wait: proxyWait, origin: up.URL.Scheme + "://" + up.URL.Host + strings.TrimSuffix(up.URL.Path, "/"),
 		// Who asks is the token's owner, whatever a client brings along.
 		dropped: map[string]bool{"Authorization": true, "Cookie": true},
 	}

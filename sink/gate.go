@@ -190,6 +190,9 @@ func (g *gate) forget(c *conn) {
 	}
 	if g.byUser[c.peer.uid]--; g.byUser[c.peer.uid] <= 0 {
 		delete(g.byUser, c.peer.uid)
+		for uid := range g.queued { // the shares of the others have grown
+			g.beginQueued(uid)
+		}
 	}
 }
 

@@ -104,7 +104,9 @@ func (h *Hooks) Set(hooks []Hook) {
 		if i := slices.IndexFunc(old[hook.Token], func(s *hookState) bool { return s.Sink == hook.Sink }); i >= 0 {
 			s = old[hook.Token][i]
 		}
-		s.Hook = hook
+		if s.Hook = hook; s.failure != "" {
+			s.tellNewer() // perhaps the change puts it right
+		}
 		t.hooks = append(t.hooks, s)
 	}
 	for token, states := range old {
@@ -268,6 +270,9 @@ func (h *Hooks) load(t *tokenHooks, s *hookState) {
 	defer t.recording.Unlock()
 	h.mu.Lock()
 	loaded := s.loaded
+	for _, s := range t.hooks { // all of them: save writes all
+		s.loaded = true
+	}
 	s.loaded = true
 	h.mu.Unlock()
 	if loaded {
@@ -280,8 +285,10 @@ func (h *Hooks) load(t *tokenHooks, s *hookState) {
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if s.done == "" {
-		s.done = done[s.Sink]
+	for _, s := range append([]*hookState{s}, t.hooks...) {
+		if s.done == "" {
+			s.done = done[s.Sink]
+		}
 	}
 }
 

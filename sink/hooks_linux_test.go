@@ -363,3 +363,46 @@ func awaitGone(pid int) error {
 	}
 	return errors.New("it lives")
 }
+
+func TestTheRecordOfASinkThatIsLateOutlivesAnothersHook(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		record := &hookRecord{done: map[string]string{"file:a": "L-1", "file:b": "L-2"}}
+		a, b := &deed{begun: time.Now()}, &deed{begun: time.Now()}
+		h := NewHooks(HooksOptions{Log: quiet(), Record: record})
+		h.Set([]Hook{{Token: "bot", Sink: "file:a", Action: a, Timeout: time.Minute}, {Token: "bot", Sink: "file:b", Action: b, Timeout: time.Minute}})
+		stop := runHooks(h)
+		defer stop()
+		late := holds(2, "file:a")
+		late.Sinks = append(late.Sinks, refresher.SinkStatus{ID: "file:b", Failure: "the disk is full"})
+		h.Changed(late)
+		synctest.Wait()
+		h.Changed(holds(2, "file:a", "file:b"))
+		time.Sleep(time.Minute)
+		_, ofA := a.seen()
+		_, ofB := b.seen()
+		if len(ofA) != 1 || len(ofB) != 0 {
+			t.Errorf("the hooks ran %d and %d times, want once and not again", len(ofA), len(ofB))
+		}
+	})
+}
+
+func TestAHookThatAReloadPutsRightIsRunAtOnce(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		fails := &deed{begun: time.Now(), errs: slices.Repeat([]error{errors.New("no such program")}, 100)}
+		h := NewHooks(HooksOptions{Log: quiet()})
+		h.Set([]Hook{{Token: "bot", Sink: "file:a", Action: fails, Timeout: time.Minute}})
+		stop := runHooks(h)
+		defer stop()
+		h.Changed(holds(1, "file:a"))
+		time.Sleep(20 * time.Minute)
+		works := &deed{begun: time.Now()}
+		h.Set([]Hook{{Token: "bot", Sink: "file:a", Action: works, Timeout: time.Minute}})
+		h.Changed(holds(1, "file:a"))
+		time.Sleep(time.Second)
+		if at, _ := works.seen(); len(at) != 1 {
+			t.Errorf("it ran %d times within a second", len(at))
+		}
+	})
+}

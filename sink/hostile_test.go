@@ -72,6 +72,40 @@ func TestSilentAndSlowClientsAreLetGo(t *testing.T) {
 	}
 }
 
+func TestWhoSendsAnotherRequestByteByByteIsLetGo(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		d := newDaemon()
+		p := &pipes{conns: make(chan net.Conn), closed: make(chan struct{})}
+		s := newServer(t, d, ServerOptions{Inherited: p})
+		s.gate.peer = func(net.Conn) (peer, error) { return peer{}, nil }
+		e := endpoint(t, s, "bot", nil)
+		s.Update(e)
+		d.publish(t, version("bot", 1), e)
+		must(t, s.Listen())
+		near, far := net.Pipe()
+		p.conns <- far
+		go func() { _, _ = io.WriteString(near, plainGet) }()
+		r := bufio.NewReader(near)
+		wantAnswers(t, r, 1, 200)
+		begin := time.Now()
+		go func() {
+			for _, piece := range strings.Split(plainGet, "") {
+				if _, err := io.WriteString(near, piece); err != nil {
+					return
+				}
+				time.Sleep(requestTimeout - time.Second)
+			}
+		}()
+		_, _ = io.Copy(io.Discard, r)
+		if took := time.Since(begin); took > requestTimeout+2*time.Second {
+			t.Errorf("let go after %v, want %v", took, requestTimeout)
+		}
+		near.Close()
+		time.Sleep(time.Minute) // until the sender has noticed
+	})
+}
+
 func TestAClientThatTakesNoAnswersIsLetGo(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

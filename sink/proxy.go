@@ -154,6 +154,8 @@ func (p *ProxyServer) route(w http.ResponseWriter, r *http.Request) {
 	if r.ContentLength != 0 {
 		_ = stream.EnableFullDuplex() // an answer may begin while the body is on its way
 	}
+	// What is left of a body that nobody wants is waited for no longer than any.
+	defer func() { _ = stream.SetReadDeadline(time.Now().Add(requestTimeout)) }()
 	e.forward.ServeHTTP(w, r)
 }
 

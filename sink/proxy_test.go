@@ -483,3 +483,28 @@ func TestMistakesInAProxysOptionsAreNamed(t *testing.T) {
 		wantError(t, err, want)
 	}
 }
+
+func TestLinksLeadBackToTheProxyAlsoBelowAPath(t *testing.T) {
+	t.Parallel()
+	d := newDaemon()
+	asked := make(chan string, 2)
+	var api *httptest.Server
+	api = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		asked <- r.URL.Path
+		w.Header().Set("Link", "<"+api.URL+`/base/v3/issues?page=2>; rel="next"`)
+	}))
+	defer api.Close()
+	base, err := url.Parse(api.URL + "/base")
+	must(t, err)
+	_, e, c := newProxy(t, d, Upstream{URL: base, Transport: http.DefaultTransport}, ProxyServerOptions{})
+	d.publish(t, version("bot", 1), e)
+	for link, n := "http://localhost/v3/issues", 0; n < 2; n++ {
+		resp, err := c.Get(link)
+		must(t, err)
+		resp.Body.Close()
+		if got := <-asked; got != "/base/v3/issues" {
+			t.Errorf("%s asks the API for %s", link, got)
+		}
+		link, _, _ = strings.Cut(strings.TrimPrefix(resp.Header.Get("Link"), "<"), ">")
+	}
+}

@@ -30,6 +30,7 @@ type supervisor struct {
 	child     *child
 	held      map[string]holding
 	startedAt time.Time
+	toldAt    time.Time // the newest signal of new values; zero: none
 	wanted    time.Time // since when there is a reason for a restart or a signal
 	why       string
 
@@ -118,7 +119,7 @@ func (s *supervisor) step() error {
 	}
 	if held, ok := s.ready(now, s.held); ok {
 		s.live.Log.Info("the program is told of new values", "reason", s.why, "signal", s.opt.Signal.String(), "pid", s.child.cmd.Process.Pid)
-		s.held, s.startedAt = held, now
+		s.held, s.toldAt = held, now
 		s.child.signal(s.opt.Signal, false)
 	}
 	return nil
@@ -131,8 +132,10 @@ func (s *supervisor) due() time.Time {
 	if len(s.opt.Tokens) > 1 {
 		due = due.Add(s.opt.Merge)
 	}
-	if soonest := s.startedAt.Add(s.opt.Merge); due.Before(soonest) {
-		due = soonest
+	for _, last := range [...]time.Time{s.startedAt, s.toldAt} {
+		if soonest := last.Add(s.opt.Merge); due.Before(soonest) {
+			due = soonest
+		}
 	}
 	return due
 }
@@ -180,6 +183,7 @@ func (s *supervisor) stop() {
 		return
 	}
 	s.stopping = true
+	s.interrupted = time.Time{} // one that it lived through
 	s.child.signal(s.opt.StopSignal, true)
 	s.kill.Reset(s.opt.StopTimeout)
 }
@@ -189,7 +193,8 @@ func (s *supervisor) ended(end ending) error {
 	now := s.live.Now()
 	s.kill.Stop()
 	asked := s.stopping || !s.interrupted.IsZero() && now.Sub(s.interrupted) < s.opt.StopTimeout
-	stopped := s.stopping
+	// A Ctrl-C while it is being stopped, for another to be started, ends it all.
+	stopped := s.stopping && s.interrupted.IsZero()
 	s.child, s.stopping = nil, false
 	switch {
 	case s.ending, asked && !stopped:

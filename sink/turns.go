@@ -50,6 +50,8 @@ type turn struct {
 	// room is how much net/http asks for at once, at most: as much as when it
 	// holds nothing.
 	room int
+	// until is when the request that is being read must be there.
+	until time.Time
 	// reading and writing are when the read or write that is under way began, in
 	// nanoseconds after since; 0 for none.
 	reading, writing atomic.Int64
@@ -73,8 +75,10 @@ func (t *turn) Read(b []byte) (int, error) {
 				return 0, errRests
 			}
 		}
-		t.served.Store(false) // another request has begun
-		_ = t.SetReadDeadline(time.Now().Add(requestTimeout))
+		if t.served.Swap(false) { // another request has begun
+			t.until = time.Now().Add(requestTimeout)
+		}
+		_ = t.SetReadDeadline(t.until) // all of it comes in time, or none
 	}
 	if n == 0 && err == nil {
 		t.reading.Store(t.age())
@@ -144,12 +148,12 @@ func (g *gate) rest(c *conn) bool {
 	over := g.over
 	if !over {
 		g.resting.Add(1)
+		c.resting.Store(true)
 	}
 	g.mu.Unlock()
 	if over {
 		return false
 	}
-	c.resting.Store(true)
 	go func() {
 		defer g.resting.Done()
 		if !g.awaitTurn(c) {
@@ -312,6 +316,11 @@ func (g *gate) endTurn(t *turn) {
 	if g.begun[uid]--; g.begun[uid] == 0 {
 		delete(g.begun, uid)
 	}
+	g.beginQueued(uid)
+}
+
+// beginQueued gives a user the turns of its share, g.mu is locked.
+func (g *gate) beginQueued(uid uint32) {
 	for q := g.queued[uid]; len(q) > 0 && g.mayBegin(uid); q = g.queued[uid] {
 		newest := q[len(q)-1]
 		g.dequeue(newest)

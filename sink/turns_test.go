@@ -199,3 +199,33 @@ func TestUsersShareTheTurnsEvenly(t *testing.T) {
 		}
 	}
 }
+
+// Where users share the turns, one that leaves makes room for the others.
+func TestWhoeverWaitsForATurnGetsThatOfAUserWhoLeaves(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		uid := uint32(1)
+		g := newGate(4096, 2048, false, func(net.Conn) (peer, error) { return peer{uid: uid}, nil }, quiet())
+		connect := func(of uint32) *conn {
+			uid = of
+			_, far := net.Pipe()
+			return g.admit(far)
+		}
+		other := connect(2)
+		for range turnsMost / 2 {
+			if g.takeTurn(connect(1)) == nil {
+				t.Fatal("there is no turn")
+			}
+		}
+		given := make(chan *turn)
+		last := connect(1)
+		go func() { given <- g.takeTurn(last) }()
+		synctest.Wait()
+		begin := time.Now()
+		other.Close()
+		if turn := <-given; turn == nil || time.Since(begin) != 0 {
+			t.Errorf("a turn was given: %t, after %v", turn != nil, time.Since(begin))
+		}
+		g.end()
+	})
+}

@@ -8,7 +8,7 @@ import (
 )
 
 // build makes a daemon of what the settings name; it serves nothing yet.
-func (a *app) build(ctx context.Context, from origin) (*daemon.Daemon, error) {
+func (a *app) build(ctx context.Context, from origin, repaired func(*daemon.Daemon)) (*daemon.Daemon, error) {
 	return daemon.New(ctx, daemon.Options{
 		Load:       from.read,
 		ConfigPath: from.path,
@@ -16,5 +16,6 @@ func (a *app) build(ctx context.Context, from origin) (*daemon.Daemon, error) {
 		Stdout:     a.stdout,
 		Stderr:     a.stderr,
 		Version:    buildVersion().Version,
+		Repaired:   repaired,
 	})
 }

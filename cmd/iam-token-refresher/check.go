@@ -48,7 +48,7 @@ publishes nothing, and may run beside a daemon.`,
 		}
 		ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGTERM, syscall.SIGINT)
 		defer stop()
-		d, err := a.build(ctx, from)
+		d, err := a.build(ctx, from, nil)
 		if err != nil {
 			return err
 		}

@@ -7,6 +7,8 @@ import (
 	"os"
 	"strings"
 	"time"
+
+	"iam-token-refresher/refresher/daemon"
 )
 
 // fromFile gets a value from one of the token's files; why says why not from
@@ -29,6 +31,9 @@ func (g *getter) fromFile(name string, why error) (value, error) {
 			continue
 		}
 		v.Name = name
+		if v.Type == "" { // a raw file does not say
+			v.Type = daemon.TypeOf(&t)
+		}
 		say(g.stderr, fmt.Sprintf("note: %v. This is what %s holds, which may have expired since", why, path))
 		return v, nil
 	}

@@ -39,7 +39,7 @@ each required token is in all its files, 1 otherwise. Nothing is served.`,
 		defer stop()
 		ctx, cancel := context.WithTimeout(ctx, timeout)
 		defer cancel()
-		d, err := a.build(ctx, from)
+		d, err := a.build(ctx, from, nil)
 		if err != nil {
 			return err
 		}

@@ -100,9 +100,10 @@ func (a *app) run(ctx context.Context, from origin, signals chan os.Signal, hang
 const gcPercent = 50
 
 // serve runs a daemon until ctx is done, and reloads it when asked to.
-// built is told of the daemon before it runs.
+// built is told of the daemon before it runs, and again when a broken
+// configuration was put right.
 func (a *app) serve(ctx context.Context, from origin, reload <-chan struct{}, built func(*daemon.Daemon)) error {
-	d, err := a.build(ctx, from)
+	d, err := a.build(ctx, from, built)
 	if err != nil {
 		return err
 	}

@@ -479,17 +479,13 @@ func (s *scene) settles() {
 	}
 }
 
-// ends stops the daemon, in no time.
+// ends stops the daemon.
 func (s *scene) ends() {
 	s.Helper()
-	began := time.Now()
 	if err := s.daemon.signal(syscall.SIGTERM); err != nil {
 		s.Fatal(err)
 	}
 	if code, err := s.daemon.wait(); err != nil || code != 0 {
 		s.Errorf("the daemon ended with %d, %v", code, err)
-	}
-	if took := time.Since(began); took > time.Second {
-		s.Errorf("the daemon took %s to end", took)
 	}
 }

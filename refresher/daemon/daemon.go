@@ -41,6 +41,9 @@ type Options struct {
 	// Inherited are listening Unix sockets that somebody else bound and holds;
 	// nil: those that the service manager passed on ($LISTEN_FDS).
 	Inherited []*os.File
+	// Repaired, where set, is called by Run when there is a usable configuration
+	// after there was none at the start.
+	Repaired func(*Daemon)
 }
 
 // Daemon is a configuration at work. Its methods may be called concurrently,
@@ -190,6 +193,9 @@ func (d *Daemon) Run(ctx context.Context) error {
 	if d.broken != nil {
 		if err := d.repair(ctx); err != nil || ctx.Err() != nil {
 			return err
+		}
+		if d.opt.Repaired != nil {
+			d.opt.Repaired(d)
 		}
 	}
 	p := d.plan.Load()

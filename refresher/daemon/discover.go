@@ -93,7 +93,7 @@ func (c *checker) discover(ctx context.Context, id string) {
 		refused = append(refused, name+": "+f.Verdict.String()+": "+f.Reason)
 	}
 	advice := "this account has no access to that organization: let an administrator of Tracker give it access, or check the id under Administration, Organizations"
-	if typeOf(&c.token) == refresher.TypeIAM {
+	if TypeOf(&c.token) == refresher.TypeIAM {
 		advice += "; if it is a Yandex 360 organization, IAM tokens never work there: use the source oauth"
 	}
 	c.say(CheckResult{What: "organization " + id, Detail: strings.Join(append(refused, advice), "\n")})

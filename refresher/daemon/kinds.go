@@ -26,8 +26,8 @@ type substitutable interface {
 	Substitute(c *iam.Cloud, identity string, cause error) refresher.Source
 }
 
-// typeOf is what kind of token a source gives.
-func typeOf(t *config.Token) string {
+// TypeOf is what kind of token a source gives.
+func TypeOf(t *config.Token) string {
 	if _, ok := t.Source.Options.(*oauth.Options); ok {
 		return refresher.TypeOAuth
 	}

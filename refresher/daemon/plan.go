@@ -350,7 +350,7 @@ func (p *planner) source(t *config.Token) (refresher.Source, error) {
 	if !ok {
 		return nil, fmt.Errorf("%s cannot be a source here", t.Source.Kind)
 	}
-	if t.Source.Impersonate != "" && typeOf(t) != refresher.TypeIAM {
+	if t.Source.Impersonate != "" && TypeOf(t) != refresher.TypeIAM {
 		return nil, fmt.Errorf("an OAuth token cannot act for a service account (impersonate): exchange it for an IAM token with oauth_token")
 	}
 	key := fmt.Sprintf("source %s %s %p %q %s", t.Source.Kind, describe(options), p.cloud, t.Source.Impersonate, p.plan.cfg.Endpoints.OAuth) + p.digest(options.Rebuild())
@@ -419,7 +419,7 @@ func (p *planner) probe(t *config.Token) (refresher.Probe, error) {
 	if !ok {
 		return nil, fmt.Errorf("%s cannot be a probe here", c.Kind)
 	}
-	key := "probe " + c.Kind + " " + describe(options) + " " + typeOf(t) + " " + p.plan.cfg.Endpoints.Tracker + p.webKey
+	key := "probe " + c.Kind + " " + describe(options) + " " + TypeOf(t) + " " + p.plan.cfg.Endpoints.Tracker + p.webKey
 	if reads, ok := options.(interface{ Rebuild() []string }); ok {
 		key += p.digest(reads.Rebuild())
 	}
@@ -431,7 +431,7 @@ func (p *planner) probe(t *config.Token) (refresher.Probe, error) {
 // probing is what probes of the token are made with.
 func (p *planner) probing(t *config.Token) probe.Config {
 	c := probe.Config{Client: p.web.client(), TrackerURL: p.plan.cfg.Endpoints.Tracker, UserAgent: "iam-token-refresher/" + p.version}
-	if typeOf(t) == refresher.TypeOAuth {
+	if TypeOf(t) == refresher.TypeOAuth {
 		c.Scheme = probe.SchemeOAuth
 	}
 	return c

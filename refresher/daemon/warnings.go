@@ -23,14 +23,14 @@ func warnings(t *config.Token) (list []warning) {
 		add("probe", "none is configured: the token is published unproven; say `probe: none` if that is meant")
 	} else if o, ok := t.Probe.Options.(*probe.TrackerOptions); ok {
 		switch {
-		case o.OrgID != "" && typeOf(t) == refresher.TypeIAM:
+		case o.OrgID != "" && TypeOf(t) == refresher.TypeIAM:
 			add("probe", "org_id with an IAM token: Tracker takes IAM tokens in Cloud organizations only (cloud_org_id); a Yandex 360 organization needs the source oauth")
 		case o.CloudOrgID != "" && strings.Trim(o.CloudOrgID, "0123456789") == "":
 			add("probe", "cloud_org_id is a number: Cloud organizations have ids like bpfaidqca8vd0m5jl3fp, and a number is usually an org_id")
 		}
 	}
 	for _, s := range t.Sinks {
-		if _, ok := s.Options.(*sink.MetadataOptions); ok && typeOf(t) == refresher.TypeOAuth {
+		if _, ok := s.Options.(*sink.MetadataOptions); ok && TypeOf(t) == refresher.TypeOAuth {
 			add("metadata", "the metadata API is for IAM tokens and will answer 404 for this OAuth token: use a socket or a file")
 		}
 	}

@@ -37,7 +37,7 @@ type Phases struct {
 	Started func()
 	// Ended is called when it has ended and was not waited for: its number,
 	// and that of its process group, are still nobody else's. (On systems
-	// other than Linux they may be, by then.)
+	// other than Linux it was waited for, and they may be.)
 	Ended func()
 }
 
@@ -56,11 +56,16 @@ func (o *Owner) Run(cmd *exec.Cmd, p Phases) error {
 	if p.Started != nil {
 		p.Started()
 	}
-	if p.Ended != nil {
-		awaitEnd(cmd.Process.Pid)
-		p.Ended()
+	if p.Ended == nil {
+		return cmd.Wait()
 	}
-	return cmd.Wait()
+	if awaitEnd(cmd.Process.Pid) {
+		p.Ended()
+		return cmd.Wait()
+	}
+	err := cmd.Wait()
+	p.Ended()
+	return err
 }
 
 // start makes a fork and the note of its number one step to whoever reaps.

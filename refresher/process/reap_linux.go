@@ -32,11 +32,12 @@ func coreLimit() (l limit) {
 // give sets a child's limit, which it got from us.
 func (l limit) give(pid int) { _ = unix.Prlimit(pid, unix.RLIMIT_CORE, &l.Rlimit, nil) }
 
-// awaitEnd returns when a child has ended, and leaves it to be waited for.
-func awaitEnd(pid int) {
+// awaitEnd returns true when a child has ended, and leaves it to be waited for.
+func awaitEnd(pid int) bool {
 	var info unix.Siginfo
 	for errors.Is(unix.Waitid(unix.P_PID, pid, &info, unix.WEXITED|unix.WNOWAIT, nil), unix.EINTR) {
 	}
+	return true
 }
 
 // Reap waits for the orphans that are left to us, until ctx is done. Where we

@@ -11,7 +11,8 @@ import (
 // are killed.
 func dieWithUs(*exec.Cmd) {}
 
-func awaitEnd(int) {}
+// awaitEnd: an end cannot be seen here without waiting for it.
+func awaitEnd(int) bool { return false }
 
 // limit: a child's cannot be set here. Ours is only lowered softly, so that it
 // can raise it again.

@@ -8,7 +8,7 @@ TOOL     = $(GO) tool -modfile=.ci/tools/go.mod
 
 .PHONY: help demo test test-compat simulate simulate-fleet soak fuzz build lint fmt bench generate clean FORCE
 help: ## this list
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 18
 
 demo: build ## the main job on the emulator: a minute to watch
 	@$(GO) run ./cmd/demo --refresher bin/iam-token-refresher --emulator bin/iam-emulator

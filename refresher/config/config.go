@@ -59,7 +59,7 @@ type Source struct {
 
 // Refresh says when a new value is minted.
 type Refresh struct {
-	Schedule Schedule `yaml:"schedule" doc:"\"@every 1h\", \"@hourly\", or five cron fields in local time or after \"TZ=Europe/Moscow \""`
+	Schedule Schedule `yaml:"schedule" doc:"\"@every 1h\" (from a random point of the interval on: the first renewal may come at once), \"@hourly\", or five cron fields in local time or after \"TZ=Europe/Moscow \""`
 	// Cron is another spelling of Schedule, and empty in a Config: Schedule has it.
 	Cron         Schedule      `yaml:"cron" doc:"the same as schedule; give one of them"`
 	Jitter       time.Duration `yaml:"jitter" doc:"each scheduled refresh is delayed by a random part of this"`

@@ -20,8 +20,9 @@ OAuth, and Tracker's "myself". It runs on loopback with a CA of its own, checks
 what the real services check, and breaks on demand.
 
 It writes into DIR: ca.pem, key.json (a service account key), oauth.token,
-oidc.jwt, config.yaml (ready for iam-token-refresher) and, last, endpoints.json:
-once that is there, everything is ready. All of it is made anew at each start.
+oauth.secret (of the OAuth application), oidc.jwt, config.yaml (ready for
+iam-token-refresher) and, last, endpoints.json: once that is there, everything is
+ready. All of it is made anew at each start.
 
 "admin" in endpoints.json is an HTTP address: GET / lists what it can do, such as
 POST /faults, POST /revoke and GET /calls.`
@@ -35,7 +36,13 @@ const example = `  iam-emulator --dir /tmp/cloud                       # in one 
   # An outage of IAM for ten seconds, then a look at what was called.
   admin=$(sed -n 's/.*"admin": "\(.*\)".*/\1/p' /tmp/cloud/endpoints.json)
   curl -d '{"service":"iam","kind":"error","status":503,"for":"10s"}' $admin/faults
-  curl $admin/calls`
+  curl $admin/calls
+
+  # The daemon's token is revoked.
+  curl -d "{\"token\":\"$(cat /tmp/cloud/bot.token)\"}" $admin/revoke
+
+  # The person enters the code that "iam-token-refresher login" shows.
+  curl -d '{"decision":"approve"}' $admin/oauth/devices/CODE`
 
 // usageError is a mistake on the command line.
 type usageError struct{ err error }

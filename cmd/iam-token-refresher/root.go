@@ -39,8 +39,8 @@ func (a *app) root() *cobra.Command {
 		Use:   program,
 		Short: "Always a working Yandex Cloud IAM token at hand",
 		Long: `Always has a working Yandex Cloud IAM token at hand, and gives it to whoever
-needs one: a file, an environment, a Unix socket. Each new value is tried on the
-Tracker API before anyone else sees it.`,
+needs one: a file, an environment, a Unix socket. Each new value is tried on an
+API before anyone else sees it: Yandex Tracker, or another one that you name.`,
 		Example: `  # A service account key, Tracker to try tokens on, a file to keep fresh:
   iam-token-refresher run --key-file /etc/iam-token-refresher/bot.json \
     --cloud-org-id bpfaidqca8vd0m5jl3fp --file /run/iam-token-refresher/bot.token

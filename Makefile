@@ -127,7 +127,7 @@ test-systemd: deb rpm
 		CGO_ENABLED=0 $(GO) test -count=1 -timeout 10m -v ./systemd
 endif
 
-# IMAGE_BUILD takes further options of "podman build"; docker and buildx do, too.
+# IMAGE_BUILD takes further options of "podman build"; for docker: docker build .
 # With the same sources, base image and date it makes the same layers.
 IMAGE       ?= localhost/iam-token-refresher:latest
 IMAGE_BUILD ?= podman build --format docker -t $(IMAGE) .

@@ -243,7 +243,7 @@ func trouble(err error) string {
 	var certificate *tls.CertificateVerificationError
 	switch {
 	case errors.As(err, &certificate):
-		return certificate.Error() + ": name the authority in ca_file if a proxy opens TLS here"
+		return certificate.Error() + ": name the authority in ca_file if a proxy inspects TLS here"
 	case errors.As(err, &network):
 		return network.Error()
 	case errors.Is(err, os.ErrDeadlineExceeded):

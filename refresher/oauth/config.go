@@ -1,7 +1,9 @@
 package oauth
 
 import (
+	"bytes"
 	"context"
+	"io"
 	"log/slog"
 	"net/http"
 	"strings"
@@ -124,11 +126,37 @@ func (t *noting) RoundTrip(req *http.Request) (*http.Response, error) {
 	defer t.note.mu.Unlock()
 	t.note.answered, t.note.status, t.note.serverTime, t.note.retryAfter = err == nil, 0, time.Time{}, 0
 	if err == nil {
+		resp.Body = notNull(resp.Body)
 		t.note.status = resp.StatusCode
 		t.note.serverTime = dateOf(resp.Header)
 		t.note.retryAfter = retryAfter(resp.Header.Get("Retry-After"), t.now(), t.note.serverTime)
 	}
 	return resp, err
+}
+
+// notNull replaces a body that is the JSON null, for which the library has a nil
+// pointer that it then follows. More than it reads is not looked at.
+func notNull(body io.ReadCloser) io.ReadCloser {
+	const most = 1 << 20
+	text, err := io.ReadAll(io.LimitReader(body, most))
+	if string(bytes.TrimSpace(text)) == "null" {
+		text = []byte("{}")
+	}
+	// A body that broke off does so again, for whoever reads it.
+	return struct {
+		io.Reader
+		io.Closer
+	}{io.MultiReader(bytes.NewReader(text), broken{err}, body), body}
+}
+
+// broken fails where err is not nil.
+type broken struct{ err error }
+
+func (b broken) Read([]byte) (int, error) {
+	if b.err != nil {
+		return 0, b.err
+	}
+	return 0, io.EOF
 }
 
 // maxSkew is from what on the server's clock counts and not ours.

@@ -1,10 +1,14 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
+	"slices"
+	"strings"
 	"time"
 
 	"iam-token-refresher/refresher/process"
@@ -36,7 +40,7 @@ type listener struct {
 // before the first reader: on a socket that was inherited one may be waiting.
 func (p *plan) listen() error {
 	var bound []server
-	for _, l := range p.listeners {
+	for _, l := range p.inOrder() {
 		if !l.fresh {
 			continue
 		}
@@ -50,11 +54,30 @@ func (p *plan) listen() error {
 	return nil
 }
 
+// inOrder are the listeners, Unix sockets first: whoever listens on one already
+// can be named, and is the same who has the ports.
+func (p *plan) inOrder() []*listener {
+	keys := slices.SortedFunc(maps.Keys(p.listeners), func(a, b string) int {
+		port := func(key string) int {
+			if p.listeners[key].options.Path == "" {
+				return 1
+			}
+			return 0
+		}
+		return cmp.Or(port(a)-port(b), strings.Compare(a, b))
+	})
+	all := make([]*listener, len(keys))
+	for i, key := range keys {
+		all[i] = p.listeners[key]
+	}
+	return all
+}
+
 // show makes the plan's tokens visible on its listeners. A socket that was
 // taken over gets its new mode and owner.
 func (p *plan) show(processes *process.Owner) error {
 	var errs []error
-	for _, l := range p.listeners {
+	for _, l := range p.inOrder() {
 		s, ok := l.server.(interface {
 			SetSocket(sink.SocketOptions, *sink.Accounts) error
 		})

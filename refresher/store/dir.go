@@ -105,7 +105,7 @@ func lockDir(dir string, log *slog.Logger) (*os.File, error) {
 	if err != nil {
 		return nil, fmt.Errorf("lock %s: %w: we must be able to write the directory", dir, bare(err))
 	}
-	switch err := flock(f); {
+	switch err := flock(f, syscall.LOCK_EX); {
 	case err == nil:
 	case errors.Is(err, syscall.EWOULDBLOCK):
 		defer f.Close()
@@ -130,8 +130,8 @@ func lockDir(dir string, log *slog.Logger) (*os.File, error) {
 	return f, nil
 }
 
-// flock does not wait.
-func flock(f *os.File) error {
+// flock locks or unlocks, as how says, and does not wait.
+func flock(f *os.File, how int) error {
 	conn, err := f.SyscallConn()
 	if err != nil {
 		return err
@@ -139,7 +139,7 @@ func flock(f *os.File) error {
 	var lockErr error
 	err = conn.Control(func(fd uintptr) {
 		for {
-			if lockErr = syscall.Flock(int(fd), syscall.LOCK_EX|syscall.LOCK_NB); lockErr != syscall.EINTR {
+			if lockErr = syscall.Flock(int(fd), how|syscall.LOCK_NB); lockErr != syscall.EINTR {
 				return
 			}
 		}

@@ -215,3 +215,25 @@ func TestADirectoryWithoutWritePermissionIsReportedAndCanBeLoaded(t *testing.T) 
 	}
 	mustLoad(t, s, one)
 }
+
+// A child that is being forked has copies of all descriptors for a moment.
+func TestADirectoryThatWasLetGoIsFreeAlsoWhileSomebodyHasACopyOfTheLock(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), "state")
+	s, err := Open(dir, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	held, err := syscall.Dup(int(s.lock.Fd()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer syscall.Close(held)
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if s, err = Open(dir, Options{}); err != nil {
+		t.Fatal(err)
+	}
+	_ = s.Close()
+}

@@ -18,6 +18,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"syscall"
 
 	"iam-token-refresher/refresher"
 	"iam-token-refresher/refresher/atomicfile"
@@ -104,7 +105,9 @@ func (s *Store) release() error {
 	if !s.closed || s.writers > 0 || s.lock == nil {
 		return nil
 	}
-	err := s.lock.Close()
+	// Closing alone would leave the lock to a child that is being forked just
+	// now, until it begins its program.
+	err := errors.Join(flock(s.lock, syscall.LOCK_UN), s.lock.Close())
 	s.lock = nil
 	return err
 }

@@ -109,7 +109,8 @@ func faultCases() map[string]faultCase {
 		"tracker expired":   {source: key, faults: fault(track, emulator.KindExpired), fate: rejected, says: "the new value was rejected: " + fromTracker + "401: "},
 		"tracker slow":      {source: key, faults: fault(track, emulator.KindSlow, late), fate: published},
 
-		// Services that nobody asks.
+		// Services that nobody asks here: what becomes of OAuth's answers has a
+		// table beside its source.
 		"oauth and api errors": {source: "oauth_token", faults: append(fault(emulator.ServiceOAuth, emulator.KindError), fault(emulator.ServiceAPI, emulator.KindError)...), fate: published},
 		"oauth and api hang":   {source: key, faults: append(fault(emulator.ServiceOAuth, emulator.KindHang), fault(emulator.ServiceAPI, emulator.KindHang)...), fate: published},
 

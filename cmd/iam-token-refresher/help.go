@@ -62,7 +62,7 @@ func writeCommands(out io.Writer, cmd *cobra.Command) {
 			if sub.GroupID != group.ID || sub.Hidden {
 				continue
 			}
-			fmt.Fprintf(out, "%s  %-12s %s\n", head, sub.Name(), sub.Short)
+			fmt.Fprintf(out, "%s  %-17s %s\n", head, sub.Name(), sub.Short)
 			head = ""
 		}
 	}

@@ -248,6 +248,11 @@ func TestLoginWithACode(t *testing.T) {
 			l.answers("abcdefghijklmnop\n")
 			l.ends(1, "refused: invalid_grant: the code is wrong")
 		},
+		"for a token that has expired": func(l *loggingIn) {
+			l.inject(emulator.Fault{Service: emulator.ServiceOAuth, Method: "token", Kind: emulator.KindExpired})
+			l.answers(l.browse(l.page(), emulator.Approve).String())
+			l.ends(1, "the token it gave has expired")
+		},
 		"denied": func(l *loggingIn) {
 			l.answers(l.browse(l.page(), emulator.Deny).String())
 			l.ends(1, "access was denied on the page")

@@ -171,7 +171,10 @@ func (a *application) granted(t *oauth2.Token, n *note) (Login, error) {
 		at = n.serverTime
 	}
 	l := Login{ClientID: a.app.ClientID, IssuedAt: at.Truncate(time.Second)}
-	if t.ExpiresIn > 0 && t.ExpiresIn < maxLifetime {
+	switch {
+	case t.ExpiresIn < 0, t.ExpiresIn == 0 && t.Extra("expires_in") != nil:
+		l.ExpiresAt = l.IssuedAt // else it would be one that lives for ever
+	case t.ExpiresIn > 0 && t.ExpiresIn < maxLifetime:
 		l.ExpiresAt = l.IssuedAt.Add(time.Duration(t.ExpiresIn) * time.Second)
 	}
 	var err error

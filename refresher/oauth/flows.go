@@ -126,6 +126,9 @@ const slowDown = 5 * time.Second
 
 func (c *Client) login(what string, t *oauth2.Token, n *note) (Login, error) {
 	l, err := c.granted(t, n)
+	if err == nil && l.stillborn() {
+		err = errStillborn
+	}
 	if err != nil {
 		return l, fmt.Errorf("%s at %s: the token it gave %w", what, c.URL, err)
 	}

@@ -41,6 +41,12 @@ func (l Login) expiredAt(now time.Time) bool {
 	return !l.ExpiresAt.IsZero() && !now.Before(l.ExpiresAt)
 }
 
+// stillborn tells whether the token had expired when it was issued.
+func (l Login) stillborn() bool { return l.expiredAt(l.IssuedAt) }
+
+// errStillborn continues a sentence about a token.
+var errStillborn = errors.New("has expired")
+
 func (l Login) minted(serverTime time.Time) refresher.Minted {
 	return refresher.Minted{Value: l.Access, Type: refresher.TypeOAuth, ExpiresAt: l.ExpiresAt, ServerTime: serverTime}
 }

@@ -139,7 +139,7 @@ func (s *source) renew(ctx context.Context) (refresher.Minted, error) {
 	}
 	// What cannot be stored must not be asked for: it would use up what is there.
 	if err := atomicfile.Check(s.options.TokenFile, writeOptions(s.options.TokenFile)); err != nil {
-		return refresher.Minted{}, fmt.Errorf("refresh the login: %w", err)
+		return refresher.Minted{}, fmt.Errorf(refreshing+": %w", err)
 	}
 	s.Logins.underWay.Add(1)
 	defer s.Logins.underWay.Done() // once it is stored, and not before
@@ -147,11 +147,18 @@ func (s *source) renew(ctx context.Context) (refresher.Minted, error) {
 	if err != nil {
 		return refresher.Minted{}, err
 	}
-	if next.RefusedAt = l.RefusedAt; rejected {
+	over := next.stillborn()
+	switch next.RefusedAt = l.RefusedAt; {
+	case over: // only the refresh token that came with it is of use
+		next.Access, next.IssuedAt, next.ExpiresAt = l.Access, l.IssuedAt, l.ExpiresAt
+	case rejected:
 		next.RefusedAt = next.IssuedAt
 	}
 	if err := s.store(next, l); err != nil {
 		return refresher.Minted{}, err
+	}
+	if over {
+		return refresher.Minted{}, &refresher.Failure{Err: s.unfit(errStillborn), ServerTime: serverTime}
 	}
 	return next.minted(serverTime), nil
 }
@@ -165,25 +172,31 @@ func (s *source) hopeless(problem string) error {
 // more: its answer holds the only refresh token there is.
 const exchangeGrace = 5 * time.Second
 
+const refreshing = "refresh the login"
+
+// unfit is the error of an exchange that gave a token which is not one.
+func (s *source) unfit(err error) error {
+	return fmt.Errorf("%s at %s: the token it gave %w", refreshing, s.URL, err)
+}
+
 // refresh uses up the refresh token. It changes nothing here.
 func (s *source) refresh(ctx context.Context, l Login) (Login, time.Time, error) {
 	if err := ctx.Err(); err != nil {
-		return Login{}, time.Time{}, fmt.Errorf("refresh the login: %w", err)
+		return Login{}, time.Time{}, fmt.Errorf(refreshing+": %w", err)
 	}
 	whole, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
 	defer context.AfterFunc(ctx, func() { time.AfterFunc(exchangeGrace, cancel) })()
 
-	const what = "refresh the login"
 	whole, n := s.talk(whole)
 	// Without an access token this is one exchange, and it never asks twice.
 	t, err := s.protocol.TokenSource(whole, &oauth2.Token{RefreshToken: l.Refresh.Reveal()}).Token()
 	if err != nil {
-		return Login{}, time.Time{}, s.failure(ctx, what, n, err, map[string]string{codeInvalidGrant: s.again()})
+		return Login{}, time.Time{}, s.failure(ctx, refreshing, n, err, map[string]string{codeInvalidGrant: s.again()})
 	}
 	next, err := s.granted(t, n)
 	if err != nil {
-		return Login{}, time.Time{}, fmt.Errorf("%s at %s: the token it gave %w", what, s.URL, err)
+		return Login{}, time.Time{}, s.unfit(err)
 	}
 	return next, n.serverTime, nil
 }

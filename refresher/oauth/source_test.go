@@ -294,6 +294,32 @@ func TestWhatElseTheServiceMayAnswer(t *testing.T) {
 	w.mint(s)
 }
 
+// An answer whose token has expired holds the only refresh token there is.
+func TestATokenThatExpiredAtOnceIsNotTakenAndItsRefreshTokenIs(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, emulator.Options{OAuthLifetime: 30 * day})
+	before := w.stored()
+	w.later(11 * day)
+	w.try(w.Inject(emulator.Fault{Service: emulator.ServiceOAuth, Kind: emulator.KindExpired}))
+	s := w.source()
+	const words = "refresh the login at https://127"
+	if m := w.mint(s); m.Value != before.Access || !m.ExpiresAt.Equal(before.ExpiresAt) {
+		t.Error("the token that lives on is not given")
+	}
+	w.fails(s, false, words)
+	w.fails(s, false, "the token it gave has expired")
+	w.later(20 * day) // past the old one's end
+	w.fails(s, false, words)
+	if got := w.stored(); got.Access != before.Access || got.Refresh == before.Refresh {
+		t.Error("the refresh token is lost, or the token was stored")
+	}
+	w.fails(s, false, words, before.Access)
+	w.ClearFaults()
+	if m := w.mint(s, before.Access); m.Value == before.Access || m.Value != w.stored().Access || m.ExpiresAt.IsZero() {
+		t.Error("it does not go on from there")
+	}
+}
+
 func TestUnfitFilesAreRefusedWithWhatToDo(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, emulator.Options{})

@@ -34,8 +34,9 @@ type loginFile struct {
 	// replaces, and could not be written yet.
 	unstored *Login
 	replaces refresher.Value
-	// given is the access token that a source gave last.
-	given refresher.Value
+	// given is the access token that a source gave last, at givenAt.
+	given   refresher.Value
+	givenAt time.Time
 }
 
 func (ls *Logins) file(path string) *loginFile {

@@ -65,9 +65,22 @@ func (s *source) Mint(ctx context.Context) (refresher.Minted, error) {
 	}
 	m, err := s.mint(ctx, l)
 	if err == nil {
-		s.file.given = m.Value
+		s.file.given, s.file.givenAt = m.Value, s.Clock()
 	}
 	return m, err
+}
+
+// tryAgain is how long a token that was rejected is not given, when there is no
+// other: who rejected it may have erred.
+const tryAgain = 10 * time.Minute
+
+// triesAgain tells whether a rejected token is to be given all the same.
+func (s *source) triesAgain(now time.Time) bool {
+	f := s.file
+	if f.givenAt.IsZero() { // by another process
+		f.givenAt = now
+	}
+	return now.Sub(f.givenAt).Abs() >= tryAgain
 }
 
 // mint has the turn in this process.
@@ -83,13 +96,20 @@ func (s *source) mint(ctx context.Context, l Login) (refresher.Minted, error) {
 		return l.minted(time.Time{}), nil
 	}
 	m, err := s.renew(ctx)
-	// A token that lives on is better than none, for whoever has none yet. The
-	// next mint fails, so that the trouble shows.
-	if err != nil && !l.expiredAt(now) && !refresher.Refused(ctx, l.Access) && s.file.given != l.Access {
-		s.Log.Warn("the login cannot be refreshed; its token is given as long as it lives", "error", err, "expires_at", l.ExpiresAt)
-		return l.minted(time.Time{}), nil
+	if err == nil || l.expiredAt(now) {
+		return m, err
 	}
-	return m, err
+	// A token that lives on is better than none. The next mint fails, so that
+	// the trouble shows.
+	switch refused := refresher.Refused(ctx, l.Access); {
+	case !refused && s.file.given != l.Access: // whoever asks has none yet
+		s.Log.Warn("the login cannot be refreshed; its token is given as long as it lives", "error", err, "expires_at", l.ExpiresAt)
+	case refused && s.triesAgain(now):
+		s.Log.Warn("the login's token is tried again: it may have been rejected by mistake", "error", err, "expires_at", l.ExpiresAt)
+	default:
+		return m, err
+	}
+	return l.minted(time.Time{}), nil
 }
 
 // due tells whether the login is to be refreshed.

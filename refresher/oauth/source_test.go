@@ -232,6 +232,30 @@ func TestARejectedTokenIsRefreshedOnceAndThenOver(t *testing.T) {
 	w.fails(w.source(), true, "there is no refresh token: log in again", l.Access)
 }
 
+func TestARejectedTokenIsTriedAgainNowAndThen(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, emulator.Options{OAuthLifetime: 30 * day})
+	s := w.source()
+	first := w.mint(s).Value
+	second := w.mint(s, first).Value
+	for _, words := range []string{"although it had been refreshed for that reason", "there is no refresh token"} {
+		l := w.stored()
+		for range 2 {
+			w.fails(s, true, words, first, second)
+			w.later(tryAgain)
+			if w.mint(s, first, second).Value != second {
+				t.Error("it gives another")
+			}
+		}
+		w.fails(s, true, words, first, second)
+		l.Refresh = refresher.Value{} // as if it had been pasted
+		w.try(writeLogin(w.path("login"), l))
+	}
+	if n := w.exchanges(); n != 1 {
+		t.Errorf("there were %d exchanges", n)
+	}
+}
+
 func TestALookChangesNothing(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, emulator.Options{OAuthLifetime: 30 * day})

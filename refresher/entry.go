@@ -193,6 +193,9 @@ func (r *Refresher) logHealth(e *entry, old, s *Status, now time.Time) {
 // After a publish they are told when the sinks were tried.
 func (r *Refresher) finish(e *entry, result RefreshResult, reason string) {
 	e.refreshes.add(result)
+	if result == ResultUnchanged && e.outcome != nil {
+		return // who waits hears of the new version that came before
+	}
 	outcome := &RefreshOutcome{Result: result, Reason: reason}
 	if result == ResultPublished {
 		e.outcome = outcome
@@ -203,9 +206,15 @@ func (r *Refresher) finish(e *entry, result RefreshResult, reason string) {
 
 // tell answers everyone who waits for a refresh of e.
 func (r *Refresher) tell(e *entry, outcome *RefreshOutcome) {
-	e.outcome = nil
-	// What was asked for after this refresh began is still to come.
-	if len(e.waiters) == 0 || e.state.Minting || e.state.Requested {
+	if len(e.waiters) > 0 && (e.state.Minting || e.state.Requested) {
+		// What was asked for after this refresh began is still to come. If
+		// that is nothing new, a new version of this one is the news.
+		if outcome.Result != ResultPublished {
+			e.outcome = nil
+		}
+		return
+	}
+	if e.outcome = nil; len(e.waiters) == 0 {
 		return
 	}
 	r.publishStatus(e, Decide(e.spec.Policy, e.state, r.clock.Now()), r.clock.Now())

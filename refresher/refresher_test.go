@@ -520,6 +520,55 @@ func TestARefreshOnRequestTellsHowItEnded(t *testing.T) {
 	})
 }
 
+// A file that is both written and watched by the source asks for a refresh as
+// soon as one has written it.
+func TestARefreshThatIsFollowedByAnotherStillTellsOfItsVersion(t *testing.T) {
+	t.Parallel()
+	for name, sinkTakesLonger := range map[string]bool{"asked for while a sink is written": true, "under way when the sinks are written": false} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				g := newRig(12 * time.Hour)
+				g.run(t, Options{})
+				value, again := Minted{}, make(chan struct{})
+				g.cloud.set(func(n int) (Minted, error) {
+					if n == 2 {
+						value = Minted{Value: NewValue("next"), Type: TypeIAM, ExpiresAt: time.Now().Round(0).Add(20 * time.Hour)}
+					} else {
+						<-again
+					}
+					return value, nil
+				}, nil)
+				g.sink.block = make(chan struct{})
+				outcome := make(chan RefreshOutcome)
+				go func() {
+					o, _ := g.Refresh(context.Background(), "bot")
+					outcome <- o
+				}()
+				synctest.Wait()
+				g.Request("bot")
+				synctest.Wait()
+				first, second := again, g.sink.block
+				if !sinkTakesLonger {
+					first, second = second, first
+				}
+				close(first)
+				synctest.Wait()
+				select {
+				case o := <-outcome:
+					close(second)
+					t.Fatalf("it told of %v before both had ended: %s", o.Result, o.Reason)
+				default:
+				}
+				close(second)
+				if o := <-outcome; o.Result != ResultPublished || o.Status.Version == nil || o.Status.Version.N != 2 {
+					t.Errorf("it told of %v: %s", o.Result, o.Reason)
+				}
+			})
+		})
+	}
+}
+
 func TestSwapTakesAllOrNothing(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		g := newRig(12 * time.Hour)

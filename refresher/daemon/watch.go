@@ -81,7 +81,11 @@ func (ws *watches) follow(p *plan) {
 		}
 		if o, ok := t.Source.Options.(config.Reads); ok {
 			for _, path := range o.Inputs() {
-				add(path, func() { ws.daemon.refreshSoon(token) })
+				add(path, func() {
+					if ws.daemon.builder.logins.Changed(path) { // by somebody else
+						ws.daemon.refreshSoon(token)
+					}
+				})
 			}
 		}
 		for _, s := range p.specs[i].Sinks {

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -30,6 +31,10 @@ type loginFile struct {
 	turn  chan struct{} // holds one element while nobody has it
 	write func(path string, l Login) error
 
+	// wrote is what was written last, or is just being written. It may be read
+	// without the turn.
+	wrote atomic.Pointer[Login]
+
 	// unstored is a login that took the place of the one with the refresh token
 	// replaces, and could not be written yet.
 	unstored *Login
@@ -52,6 +57,23 @@ func (ls *Logins) file(path string) *loginFile {
 	f.turn <- struct{}{}
 	ls.byPath[path] = f
 	return f
+}
+
+// Changed tells whether the file holds something else than a source here wrote
+// into it last.
+func (ls *Logins) Changed(path string) bool {
+	ls.mu.Lock()
+	f := ls.byPath[path]
+	ls.mu.Unlock()
+	if f == nil {
+		return true
+	}
+	wrote := f.wrote.Load()
+	if wrote == nil {
+		return true
+	}
+	l, err := readLogin(path)
+	return err != nil || l.Access != wrote.Access || l.Refresh != wrote.Refresh
 }
 
 // Wait returns when no exchange is under way, or after the timeout. A process

@@ -224,6 +224,7 @@ func (s *source) refresh(ctx context.Context, l Login) (Login, time.Time, error)
 // store makes next durable in place of l. What cannot be stored now is kept for
 // the next mint, and not given to anybody before.
 func (s *source) store(next, l Login) error {
+	s.file.wrote.Store(&next) // before the write is noticed
 	err := s.file.write(s.options.TokenFile, next)
 	if err != nil {
 		s.file.unstored, s.file.replaces = &next, l.Refresh

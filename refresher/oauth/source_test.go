@@ -131,6 +131,39 @@ func TestWhatCannotBeStoredIsNotGivenAndNotLost(t *testing.T) {
 	}
 }
 
+func TestWhatASourceWroteItselfIsNoChange(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, emulator.Options{OAuthLifetime: 30 * day})
+	w.config.Logins = &Logins{}
+	changed := func(want bool, when string) {
+		t.Helper()
+		if got := w.config.Logins.Changed(w.path("login")); got != want {
+			t.Errorf("%s: changed is %v", when, got)
+		}
+	}
+	changed(true, "nobody reads it")
+	s := w.source()
+	w.mint(s)
+	changed(true, "somebody logged in, and it was not refreshed yet")
+	w.later(11 * day)
+	w.mint(s)
+	changed(false, "it was refreshed")
+	w.later(11 * day)
+	s.file.write = func(path string, l Login) error {
+		w.try(writeLogin(path, l))
+		changed(false, "it is just being refreshed")
+		return nil
+	}
+	w.mint(s)
+	w.login()
+	changed(true, "somebody logged in again")
+	w.mint(s)
+	w.write("login", "{")
+	changed(true, "it is damaged")
+	w.try(os.Remove(w.path("login")))
+	changed(true, "it is gone")
+}
+
 func TestNothingIsAskedForThatCannotBeStored(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, emulator.Options{OAuthLifetime: 30 * day})

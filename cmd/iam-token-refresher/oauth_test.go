@@ -51,10 +51,12 @@ func (s *scene) kept() (l keptLogin) {
 	return l
 }
 
-// aDay is a day; old logins are past a third of their year.
+// aDay is a day; old logins are past a third of their year, and overdue ones
+// past it all.
 const (
-	aDay = 24 * time.Hour
-	old  = 130 * aDay
+	aDay    = 24 * time.Hour
+	old     = 130 * aDay
+	overdue = 400 * aDay
 )
 
 var orgProbe = `tracker: {org_id: "` + emulator.OrgID + `"}`

@@ -51,7 +51,7 @@ var unknowns = map[string]struct {
 }{
 	"429":                      {trackerStatus(emulator.KindError, 429), "429: .*too many requests.*: asked too often"},
 	"500":                      {trackerStatus(emulator.KindError, 500), "500: .*trouble on Tracker's side or in a proxy before it"},
-	"400":                      {trackerStatus(emulator.KindError, 400), "400: .*check cloud_org_id"},
+	"400":                      {trackerStatus(emulator.KindError, 400), "400: .*check (cloud_)?org_id"},
 	"a proxy's 401":            {trackerStatus(emulator.KindStatus, 401), "401, but not Tracker's own .*a proxy or firewall answers in its place"},
 	"a proxy's 403":            {trackerStatus(emulator.KindStatus, 403), "403, but not Tracker's own .*a proxy or firewall answers in its place"},
 	"a proxy's 503":            {trackerStatus(emulator.KindStatus, 503), "503: trouble on Tracker's side or in a proxy before it"},

@@ -22,6 +22,7 @@ var makings = map[string]struct {
 	"metadata":            {"metadata: {}", nil, emulator.BotAccount},
 	"workload_identity":   {"workload_identity: {service_account_id: " + emulator.BotAccount + ", token_file: $S/oidc.jwt}", copyOf("oidc.jwt"), emulator.BotAccount},
 	"oauth_token":         {"oauth_token: {file: $S/oauth.token}", copyOf("oauth.token"), emulator.Person},
+	byLogin:               {oauthSource, func(s *scene) { s.keepsLogin(overdue) }, emulator.Person},
 	"command":             {"command: {argv: [/bin/sh, $S/mint.sh], timeout: 2s}", script(`cat $S/yc.json`), emulator.BotAccount},
 	"token_file":          {"token_file: {path: $S/yc.json}", mintFile("yc.json", time.Hour), emulator.BotAccount},
 }

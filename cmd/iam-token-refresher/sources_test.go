@@ -22,9 +22,14 @@ var makings = map[string]struct {
 	"metadata":            {"metadata: {}", nil, emulator.BotAccount},
 	"workload_identity":   {"workload_identity: {service_account_id: " + emulator.BotAccount + ", token_file: $S/oidc.jwt}", copyOf("oidc.jwt"), emulator.BotAccount},
 	"oauth_token":         {"oauth_token: {file: $S/oauth.token}", copyOf("oauth.token"), emulator.Person},
-	byLogin:               {oauthSource, func(s *scene) { s.keepsLogin(overdue) }, emulator.Person},
-	"command":             {"command: {argv: [/bin/sh, $S/mint.sh], timeout: 2s}", script(`cat $S/yc.json`), emulator.BotAccount},
-	"token_file":          {"token_file: {path: $S/yc.json}", mintFile("yc.json", time.Hour), emulator.BotAccount},
+	byImpersonator: {
+		"workload_identity: {service_account_id: " + emulator.BotAccount + ", token_file: $S/oidc.jwt}, impersonate: " + emulator.TargetAccount,
+		both(copyOf("oidc.jwt"), func(s *scene) { s.try(s.cloud.AllowImpersonation(emulator.BotAccount, emulator.TargetAccount, true)) }),
+		emulator.BotAccount,
+	},
+	byLogin:      {oauthSource, func(s *scene) { s.keepsLogin(overdue) }, emulator.Person},
+	"command":    {"command: {argv: [/bin/sh, $S/mint.sh], timeout: 2s}", script(`cat $S/yc.json`), emulator.BotAccount},
+	"token_file": {"token_file: {path: $S/yc.json}", mintFile("yc.json", time.Hour), emulator.BotAccount},
 }
 
 // copyOf copies a file of the cloud, to be spoilt.

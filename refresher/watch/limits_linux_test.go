@@ -48,7 +48,7 @@ func TestTheKernelsLimitsAreNamedOnce(t *testing.T) {
 			exe, err := os.Executable()
 			must(t, err)
 			cmd := exec.Command(exe)
-			cmd.Env = append(os.Environ(), limitTo+"="+limit)
+			cmd.Env = append(os.Environ(), limitTo+"="+limit, "GORACE=atexit_sleep_ms=0")
 			cmd.SysProcAttr = &syscall.SysProcAttr{
 				Cloneflags:  syscall.CLONE_NEWUSER,
 				UidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getuid(), Size: 1}},

@@ -144,6 +144,19 @@ func (b *bench) expect(t *testing.T, calls ...time.Duration) {
 	}
 }
 
+func TestAnEditorIsNotReportedInTheMiddleOfItsWrite(t *testing.T) {
+	t.Parallel()
+	onBench(t, working, func(t *testing.T, b *bench) {
+		for _, part := range []string{"", "t", "tw", "two"} {
+			write(t, b.path, part)
+			b.written(b.path)
+			pass(50 * time.Millisecond)
+		}
+		pass(time.Hour)
+		b.expect(t, 150*time.Millisecond+quiet)
+	})
+}
+
 func TestAnEmptyFileInTheMiddleOfASlowWriteIsNoChange(t *testing.T) {
 	t.Parallel()
 	onBench(t, working, func(t *testing.T, b *bench) {
@@ -233,26 +246,48 @@ func TestRemoveWhileAChangeSettlesPreventsTheCall(t *testing.T) {
 	})
 }
 
+// asleep wants the loop to wait for nothing but events.
+func (b *bench) asleep(t *testing.T) {
+	t.Helper()
+	synctest.Wait()
+	if _, _, wake := b.plan(); !wake.IsZero() {
+		t.Errorf("will wake up in %v", time.Until(wake))
+	}
+}
+
 func TestNothingRunsWhileNothingChanges(t *testing.T) {
 	t.Parallel()
 	onBench(t, working, func(t *testing.T, b *bench) {
-		asleep := func() {
-			t.Helper()
-			synctest.Wait()
-			if _, _, wake := b.plan(); !wake.IsZero() {
-				t.Errorf("will wake up in %v", time.Until(wake))
-			}
-		}
-		asleep()
+		b.asleep(t)
 		b.written(filepath.Join(filepath.Dir(b.path), "neighbour"))
-		asleep()
+		b.asleep(t)
 		b.written(b.path) // the same bytes
 		pass(time.Second)
-		asleep()
+		b.asleep(t)
 		write(t, b.path, "two")
 		b.written(b.path)
 		pass(time.Second)
-		asleep()
+		b.asleep(t)
+	})
+}
+
+// A directory that another is renamed over ends without a word: all that is
+// heard is its name in the directory above.
+func TestAnotherDirectoryOfTheSamePathIsWatchedInTheOldOnesPlace(t *testing.T) {
+	t.Parallel()
+	onBench(t, working, func(t *testing.T, b *bench) {
+		dir := filepath.Dir(b.path)
+		before := b.adds()
+		rename(t, dir, dir+".old")
+		mkdir(t, dir)
+		write(t, b.path, "two")
+		b.events <- fsnotify.Event{Name: dir, Op: fsnotify.Create}
+		pass(time.Second)
+		b.expect(t, quiet)
+		if n := b.adds() - before; n != 1 {
+			t.Errorf("%d directories were watched anew, want the new one", n)
+		}
+		b.asleep(t)
 	})
 }
 

@@ -93,9 +93,6 @@ func (h *hub) serve(ln net.Listener, handler http.HandlerFunc) {
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			c := connOf(r.Context())
 			c.serving.Store(true)
-			if !c.served.Swap(true) {
-				c.gate.heard()
-			}
 			defer c.serving.Store(false)
 			if r.ContentLength != 0 {
 				w.Header().Set("Connection", "close") // after a body it cannot rest

@@ -26,10 +26,6 @@ import (
 const (
 	// turnsMost is how many connections net/http has at once.
 	turnsMost = 256
-	// slowTurn is how long somebody who has a turn must keep us waiting for a
-	// piece of the request, or until there is room for the answer, before others
-	// may take the turn away.
-	slowTurn = 100 * time.Millisecond
 	// linger is how long a turn lasts beyond an answer: most connections say
 	// something more at once or not for long, and a turn for each request would
 	// halve what one connection can ask. It ends when others want the turn.
@@ -52,8 +48,9 @@ type turn struct {
 	room int
 	// until is when the request that is being read must be there.
 	until time.Time
-	// reading and writing are when the read or write that is under way began, in
-	// nanoseconds after since; 0 for none.
+	// reading is since when nothing of the request was there to be read, writing
+	// when the write that is under way began, in nanoseconds after since; 0 for
+	// neither.
 	reading, writing atomic.Int64
 	// given is closed when the turn begins; since is when, zero before. Guarded
 	// by gate.mu.
@@ -81,7 +78,9 @@ func (t *turn) Read(b []byte) (int, error) {
 		_ = t.SetReadDeadline(t.until) // all of it comes in time, or none
 	}
 	if n == 0 && err == nil {
-		t.reading.Store(t.age())
+		if !t.served.Load() { // what it sends while it is answered is not waited for
+			t.awaitPiece()
+		}
 		n, err = t.conn.Read(b)
 		t.reading.Store(0)
 	}
@@ -116,13 +115,6 @@ func (t *turn) Write(b []byte) (int, error) {
 
 func (t *turn) age() int64 { return int64(time.Since(t.since)) + 1 }
 
-// slow tells whether the other end keeps us waiting. What it sends while it is
-// answered is not waited for.
-func (t *turn) slow() bool {
-	longSince := func(began int64) bool { return began > 0 && t.age()-began >= int64(slowTurn) }
-	return !t.since.IsZero() && !t.leisure.Load() && (longSince(t.writing.Load()) || !t.served.Load() && longSince(t.reading.Load()))
-}
-
 // Close implements [net.Conn]: a connection that rests stays open.
 func (t *turn) Close() error {
 	t.gate.endTurn(t)
@@ -136,7 +128,12 @@ func (t *turn) Close() error {
 func turnState(c net.Conn, s http.ConnState) {
 	t := c.(*turn)
 	t.idle.Store(s == http.StateIdle)
-	if s == http.StateHijacked {
+	switch s {
+	case http.StateActive: // the header is there, and nothing was read beyond it
+		if !t.served.Swap(true) {
+			t.gate.heard()
+		}
+	case http.StateHijacked:
 		t.gate.endTurn(t)
 	}
 }
@@ -262,29 +259,6 @@ func (g *gate) dequeue(t *turn) {
 	t.turn = nil
 	if g.queued[uid] = slices.DeleteFunc(g.queued[uid], func(w *turn) bool { return w == t }); len(g.queued[uid]) == 0 {
 		delete(g.queued, uid)
-	}
-}
-
-// hurry ends the slow turns of a user, as many as others wait for, and comes
-// back as long as some wait.
-func (g *gate) hurry(uid uint32) {
-	var slow []*turn
-	g.mu.Lock()
-	waiting := len(g.queued[uid])
-	if waiting == 0 || g.over {
-		delete(g.hurries, uid)
-	} else {
-		g.hurries[uid].Reset(slowTurn)
-		for c := range g.conns {
-			if t := c.turn; t != nil && c.peer.uid == uid && t.slow() && len(slow) < waiting {
-				slow = append(slow, t)
-			}
-		}
-	}
-	g.mu.Unlock()
-	for _, t := range slow {
-		t.conn.Close()
-		g.endTurn(t)
 	}
 }
 

@@ -112,8 +112,9 @@ func TestMoreThanThereIsRoomForAreAnsweredInTurn(t *testing.T) {
 	d := newDaemon()
 	s, byName := serve(t, d, "bot")
 	d.publish(t, version("bot", 1), byName["bot"])
+	const crowd = turnsMost * 3 / 2
 	var all sync.WaitGroup
-	for range 3 * turnsMost {
+	for range crowd {
 		c := dialSocket(t, s.Path())
 		all.Go(func() {
 			if _, err := io.WriteString(c, plainGet); err != nil {
@@ -127,7 +128,7 @@ func TestMoreThanThereIsRoomForAreAnsweredInTurn(t *testing.T) {
 		})
 	}
 	all.Wait()
-	until(t, func() bool { return s.gate.atRest() == 3*turnsMost })
+	until(t, func() bool { return s.gate.atRest() == crowd })
 }
 
 func TestWhoSendsSlowlyMakesRoomForOthers(t *testing.T) {

@@ -1,0 +1,109 @@
+package sink
+
+import (
+	"io"
+	"net"
+	"net/http"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// lateConn is of a machine that is busy with other things: a read ends long
+// after it has read.
+type lateConn struct {
+	*net.UnixConn
+	has, ends chan struct{}
+}
+
+func (c lateConn) Read(b []byte) (int, error) {
+	n, err := c.UnixConn.Read(b)
+	close(c.has)
+	<-c.ends
+	return n, err
+}
+
+// Who keeps us waiting is cut off for others, and not whom we keep waiting.
+func TestOnlyWhoKeepsUsWaitingLosesTheTurn(t *testing.T) {
+	t.Parallel()
+	send := func(t *testing.T, near net.Conn) {
+		t.Helper()
+		_, err := io.WriteString(near, "GET")
+		must(t, err)
+	}
+	for name, c := range map[string]struct {
+		begin func(t *testing.T, turn *turn, near net.Conn, has <-chan struct{})
+		lost  bool
+	}{
+		"it sends nothing": {func(t *testing.T, turn *turn, _ net.Conn, _ <-chan struct{}) {
+			go func() { _, _ = turn.Read(make([]byte, 100)) }()
+			until(t, func() bool { return turn.reading.Load() > 0 })
+		}, true},
+		"we have not come to read what it sent": {func(t *testing.T, turn *turn, near net.Conn, _ <-chan struct{}) {
+			turn.reading.Store(turn.age())
+			send(t, near)
+		}, false},
+		"we have not come to look at what we read": {func(t *testing.T, turn *turn, near net.Conn, has <-chan struct{}) {
+			go func() { _, _ = turn.Read(make([]byte, 100)) }()
+			until(t, func() bool { return turn.reading.Load() > 0 }) // it had to wait at first
+			send(t, near)
+			<-has
+		}, false},
+		"we have not come to answer what it asked": {func(_ *testing.T, turn *turn, _ net.Conn, _ <-chan struct{}) {
+			turnState(turn, http.StateActive)
+			go func() { _, _ = turn.Read(make([]byte, 1)) }() // net/http listens for its end
+			turn.reading.Store(turn.age())
+		}, false},
+		"it does not take what we write": {func(t *testing.T, turn *turn, _ net.Conn, _ <-chan struct{}) {
+			go func() { _, _ = turn.Write(make([]byte, 4<<20)) }()
+			until(t, func() bool { return turn.writing.Load() > 0 && !turn.wouldNotWait(unix.POLLOUT) })
+		}, true},
+		"we have not come to write": {func(_ *testing.T, turn *turn, _ net.Conn, _ <-chan struct{}) {
+			turn.writing.Store(turn.age())
+		}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			near, far := socketPair(t)
+			late := lateConn{far, make(chan struct{}), make(chan struct{})}
+			defer close(late.ends)
+			g := newGate(4096, 2048, false, func(net.Conn) (peer, error) { return peer{}, nil }, quiet())
+			first := g.takeTurn(g.admit(late))
+			c.begin(t, first, near, late.has)
+			<-time.After(slowTurn)
+
+			// Somebody else of the same user wants a turn, and there is none.
+			g.mu.Lock()
+			g.begun[0] = turnsMost
+			g.mu.Unlock()
+			_, other := socketPair(t)
+			given := make(chan *turn, 1)
+			go func() { given <- g.takeTurn(g.admit(other)) }()
+			waits := func() bool { _, waiting := g.turnsNow(); return waiting > 0 }
+			if c.lost {
+				until(t, func() bool { return len(given) > 0 })
+			} else {
+				until(t, waits)
+				if g.hurry(0); !waits() {
+					t.Error("the turn was taken away")
+				}
+			}
+			g.end()
+			<-given
+		})
+	}
+}
+
+func socketPair(t *testing.T) (near net.Conn, far *net.UnixConn) {
+	t.Helper()
+	ln, err := net.Listen("unix", filepath.Join(socketDir(t), "s"))
+	must(t, err)
+	defer ln.Close()
+	near = dialSocket(t, ln.Addr().String())
+	c, err := ln.Accept()
+	must(t, err)
+	t.Cleanup(func() { c.Close() })
+	return near, c.(*net.UnixConn)
+}

@@ -459,6 +459,8 @@ func TestTokensOfOneIdentityShareAMint(t *testing.T) {
 	})
 }
 
+// A second's worth of them at once, then one each fifth of a second: chance has
+// no part in it.
 func TestProbesOfAHostAreRateLimited(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		g := newRig(12 * time.Hour)
@@ -469,13 +471,16 @@ func TestProbesOfAHostAreRateLimited(t *testing.T) {
 			more = append(more, s)
 		}
 		g.run(t, Options{ProbesPerSecond: 5}, more...)
-		pass(10 * time.Second)
-		if _, probes := g.cloud.counts(); probes < 50 || probes > 56 {
-			t.Errorf("%d probes in 10 s, want about 50", probes)
+		pass(time.Minute)
+		var got, want []time.Duration
+		for _, at := range g.cloud.probed {
+			got = append(got, at.Sub(g.clock.start))
 		}
-		pass(10 * time.Second)
-		if _, probes := g.cloud.counts(); probes < 100 {
-			t.Errorf("%d probes of 100 tokens", probes)
+		for i := range 100 {
+			want = append(want, max(0, time.Duration(i-4)*200*time.Millisecond))
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("%d probes of 100 tokens, at %v", len(got), got)
 		}
 	})
 }

@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"sync"
 	"time"
 
 	"iam-token-refresher/refresher/config"
@@ -21,8 +22,12 @@ type watches struct {
 	watcher *watch.Watcher
 	changed chan what
 	// removes undo the watches of the plan in force.
-	removes []func()
+	removes map[followed]func()
 }
+
+// followed is a file and whose it is: a token's input, or what a sink of it
+// writes, or what plans are made of.
+type followed struct{ path, token, sink string }
 
 // what changed on disk.
 type what int
@@ -59,11 +64,28 @@ func (ws *watches) tell(c what) {
 	}
 }
 
-// follow watches what p is made of and what it writes, and nothing else.
+// follow watches what p is made of and what it writes, and nothing else. What
+// was watched before goes on to be: it may have changed already, and not have
+// been looked at.
 func (ws *watches) follow(p *plan) {
-	var adds []func() (remove func())
-	add := func(path string, fn func(), flags ...watch.Flag) {
-		adds = append(adds, func() func() { return ws.watcher.Add(path, fn, flags...) })
+	removes := map[followed]func(){}
+	var adds []func()
+	var mu sync.Mutex // guards removes while adds run
+	add := func(f followed, fn func(), flags ...watch.Flag) {
+		if _, ok := removes[f]; ok {
+			return
+		}
+		removes[f] = ws.removes[f]
+		delete(ws.removes, f)
+		if removes[f] != nil {
+			return
+		}
+		adds = append(adds, func() {
+			remove := ws.watcher.Add(f.path, fn, flags...)
+			mu.Lock()
+			defer mu.Unlock()
+			removes[f] = remove
+		})
 	}
 	made := map[string]bool{}
 	for i := range p.cfg.Tokens {
@@ -81,7 +103,7 @@ func (ws *watches) follow(p *plan) {
 		}
 		if o, ok := t.Source.Options.(config.Reads); ok {
 			for _, path := range o.Inputs() {
-				add(path, func() {
+				add(followed{path: path, token: token}, func() {
 					if ws.daemon.builder.logins.Changed(path) { // by somebody else
 						ws.daemon.refreshSoon(token)
 					}
@@ -92,7 +114,7 @@ func (ws *watches) follow(p *plan) {
 			if f, ok := s.(interface{ Paths() []string }); ok {
 				id := s.ID()
 				for _, path := range f.Paths() {
-					add(path, func() { ws.daemon.refresher.Disturbed(token, id) }, watch.Attrs, watch.Events)
+					add(followed{path, token, id}, func() { ws.daemon.refresher.Disturbed(token, id) }, watch.Attrs, watch.Events)
 				}
 			}
 		}
@@ -102,14 +124,13 @@ func (ws *watches) follow(p *plan) {
 	}
 	tellKeys := func() { ws.tell(keys) }
 	for path := range made {
-		add(path, tellKeys)
+		add(followed{path: path}, tellKeys)
 	}
-	old := ws.removes
-	ws.removes = make([]func(), len(adds))
-	sideBySide(len(adds), func(i int) { ws.removes[i] = adds[i]() })
-	for _, remove := range old {
+	sideBySide(len(adds), func(i int) { adds[i]() })
+	for _, remove := range ws.removes {
 		remove()
 	}
+	ws.removes = removes
 }
 
 // refreshSoon asks for a refresh and does not wait for it.

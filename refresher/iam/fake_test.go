@@ -265,3 +265,13 @@ func (l *logBuffer) String() string {
 }
 
 func (l *logBuffer) logger() *slog.Logger { return slog.New(slog.NewTextHandler(l, nil)) }
+
+// wantLeft wants a value that had this long to live when it was minted, some
+// time since began. Services tell the time, and how much is left, in whole
+// seconds.
+func wantLeft(t *testing.T, m refresher.Minted, began time.Time, life time.Duration) {
+	t.Helper()
+	if end := m.ExpiresAt; end.Before(began.Add(life-2*time.Second)) || end.After(time.Now().Add(life)) {
+		t.Errorf("it expires %s after the mint began, want %s", end.Sub(began), life)
+	}
+}

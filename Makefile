@@ -33,9 +33,9 @@ simulate-fleet: ## ten thousand sidecars of one rollout: what they ask of the cl
 
 READS ?= 10000000
 KILLS ?= 500
-soak: ## READS=10000000 KILLS=500: readers beside a writer that never rests, a daemon that is killed again and again, any two faults at once
+soak: ## READS=10000000 KILLS=500: readers beside a writer that never rests, a daemon that is killed again and again, one that cannot watch files, any two faults at once
 	$(GO) test -count=1 -timeout 2h -run TestReadersInOtherProcesses -v ./sink -reads $(READS)
-	$(GO) test -count=1 -timeout 2h -run TestDaemonThatIsKilled -v ./cmd/iam-token-refresher -kills $(KILLS)
+	$(GO) test -count=1 -timeout 2h -run 'TestDaemonThatIsKilled|TestDaemonThatCannotWatch' -v ./cmd/iam-token-refresher -kills $(KILLS) -minutes
 	$(GO) test -count=1 -timeout 2h -run TestPairsOfFaults -v ./cmd/iam-token-refresher -pairs 0
 
 # Each target keeps what it finds under testdata/fuzz, where it is a test from then on.

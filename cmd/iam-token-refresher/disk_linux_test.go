@@ -289,18 +289,8 @@ func TestWhatAFileIsDoesNotDependOnWhoStartsTheDaemon(t *testing.T) {
 		},
 		"no inotify instances": func(s *scene) {
 			s.configure("bot", plot{sinks: strings.ReplaceAll(diskSinks, "/disk/bot", "/other")}, false)
-			s.runAs(func(cmd *exec.Cmd) *exec.Cmd {
-				// A user namespace has limits of its own.
-				sh := exec.Command("/bin/sh", append([]string{"-c", `echo 0 >/proc/sys/user/max_inotify_instances && exec "$0" "$@"`}, cmd.Args...)...)
-				sh.Dir, sh.Env = cmd.Dir, cmd.Env
-				sh.SysProcAttr = &syscall.SysProcAttr{
-					Cloneflags:  syscall.CLONE_NEWUSER,
-					UidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: 0, Size: 1}},
-					GidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: 0, Size: 1}},
-				}
-				return sh
-			})
-			s.logged(`"level":"WARN","msg":"files cannot be watched and are read again once a minute instead".*fs.inotify.max_user_instances`)
+			s.runAs(withoutInotify)
+			s.logged(unwatched)
 			s.ready()
 			s.refreshes(2)
 			if st := s.status(); st.State != refresher.Fresh || st.Version != 2 {

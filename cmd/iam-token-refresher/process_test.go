@@ -94,7 +94,9 @@ func (l *lineLog) text() string {
 }
 
 // await waits until n lines match.
-func (l *lineLog) await(pattern string, n int) error {
+func (l *lineLog) await(pattern string, n int) error { return l.awaitFor(patience, pattern, n) }
+
+func (l *lineLog) awaitFor(patience time.Duration, pattern string, n int) error {
 	re, err := regexp.Compile(pattern)
 	if err != nil {
 		return err

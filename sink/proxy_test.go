@@ -13,6 +13,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"iam-token-refresher/refresher"
@@ -413,6 +414,48 @@ func TestBothDirectionsFlowAtOnce(t *testing.T) {
 	if err != nil || len(rest) > 0 {
 		t.Errorf("%q, %v", rest, err)
 	}
+}
+
+// roundTrip is a transport of an API that does nothing else.
+type roundTrip func(*http.Request) (*http.Response, error)
+
+func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+// An API may answer a large upload before it was sent, and who sends it may
+// stop then: its turn is another's after a while.
+func TestABodyThatNobodyWantsHoldsItsTurnOnlyForAWhile(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		d := newDaemon()
+		pipe := &pipes{conns: make(chan net.Conn), closed: make(chan struct{})}
+		p, e, _ := newProxy(t, d, Upstream{
+			URL: &url.URL{Scheme: "http", Host: "localhost"},
+			Transport: roundTrip(func(r *http.Request) (*http.Response, error) {
+				r.Body.Close()
+				return &http.Response{StatusCode: http.StatusRequestEntityTooLarge, Header: http.Header{}, Body: http.NoBody, Request: r}, nil
+			}),
+		}, ProxyServerOptions{Inherited: pipe})
+		p.gate.peer = func(net.Conn) (peer, error) { return peer{}, nil }
+		d.publish(t, version("bot", 1), e)
+		near, far := net.Pipe()
+		defer near.Close()
+		pipe.conns <- far
+		go func() {
+			_, _ = io.WriteString(near, "POST /v3/attachments HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\nthe beginning")
+		}()
+		r := bufio.NewReader(near)
+		wantAnswers(t, r, 1, http.StatusRequestEntityTooLarge)
+		begin := time.Now()
+		_ = near.SetReadDeadline(begin.Add(time.Hour))
+		_, _ = io.Copy(io.Discard, r)
+		if took := time.Since(begin); took > requestTimeout+2*time.Second {
+			t.Errorf("let go after %v, want %v", took, requestTimeout)
+		}
+		synctest.Wait()
+		if begun, _ := p.gate.turnsNow(); begun != 0 {
+			t.Errorf("%d turns are held", begun)
+		}
+	})
 }
 
 func TestAnAPIThatIsAwayIsSaidOnceAndQuotedNever(t *testing.T) {

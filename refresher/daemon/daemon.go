@@ -84,7 +84,10 @@ func New(_ context.Context, opt Options) (*Daemon, error) {
 	d := &Daemon{opt: opt, times: status.NewDurations(), retry: make(chan struct{}, 1), rung: make(chan struct{}, 1), reread: make(chan struct{}, 1), restored: make(chan struct{})}
 	d.builder = &builder{filter: &d.filter, version: opt.Version, seed: maphash.MakeSeed(), live: d.live(), processes: process.New(), program: d.programLive}
 	d.builder.inherited, d.unfit = inherit(opt.Inherited)
+	d.builder.system = readAhead() // while a large configuration is parsed
 	p, err := d.load(nil)
+	_, _ = d.builder.system() // it has ended, and later plans see what is trusted then
+	d.builder.system = systemRoots
 	switch {
 	case err == nil:
 		d.plan.Store(p)

@@ -61,6 +61,8 @@ type builder struct {
 	program func() (sink.ExecOptions, sink.ExecLive)
 	// inherited are the sockets that need not be bound.
 	inherited inherited
+	// system is whom the system trusts.
+	system authorities
 }
 
 // build makes the plan of cfg. Mistakes are *config.Unfit; all are found.
@@ -245,7 +247,7 @@ func (p *planner) outside() bool {
 		}
 	}
 	p.webKey = fmt.Sprintf("web %x", sha256.Sum256(ca))
-	w, err := part(p, p.webKey, func() (*web, error) { return newWeb(ca) })
+	w, err := part(p, p.webKey, func() (*web, error) { return newWeb(p.system, ca) })
 	if err != nil {
 		p.failTop("ca_file", err)
 		return false

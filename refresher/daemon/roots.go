@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"sync"
 	"time"
 )
 
@@ -23,10 +24,25 @@ var bundles = []string{
 	"/etc/ssl/cert.pem",
 }
 
+// authorities reads those that the system trusts. Each pool is another one.
+type authorities func() (*x509.CertPool, error)
+
+// readAhead begins to read them. What it returns gives what was read, once.
+func readAhead() authorities {
+	var pool *x509.CertPool
+	var err error
+	var reading sync.WaitGroup
+	reading.Go(func() { pool, err = systemRoots() })
+	return func() (*x509.CertPool, error) {
+		reading.Wait()
+		return pool, err
+	}
+}
+
 // roots are the authorities to trust: the system's, and extra as the content
 // of a PEM file.
-func roots(extra []byte) (*x509.CertPool, error) {
-	pool, err := systemRoots()
+func roots(system authorities, extra []byte) (*x509.CertPool, error) {
+	pool, err := system()
 	if err != nil {
 		return nil, err
 	}
@@ -61,8 +77,8 @@ type web struct {
 	transport *http.Transport
 }
 
-func newWeb(extra []byte) (*web, error) {
-	pool, err := roots(extra)
+func newWeb(system authorities, extra []byte) (*web, error) {
+	pool, err := roots(system, extra)
 	if err != nil {
 		return nil, err
 	}
@@ -87,7 +103,7 @@ func Outside(caFile string) (*http.Transport, error) {
 			return nil, err
 		}
 	}
-	w, err := newWeb(extra)
+	w, err := newWeb(systemRoots, extra)
 	if err != nil {
 		return nil, err
 	}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"syscall"
 )
 
@@ -20,7 +21,14 @@ func main() {
 	os.Exit(run())
 }
 
+// gcPercent lets garbage lie: a stand-in is to cost those who are measured
+// beside it as little time as it can, and has memory enough.
+const gcPercent = 400
+
 func run() int {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(gcPercent)
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
 	cmd := newCommand()

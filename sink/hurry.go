@@ -58,11 +58,11 @@ func (c *conn) raw() syscall.RawConn {
 
 // wouldNotWait tells whether what is asked for could be done at once.
 func (c *conn) wouldNotWait(what int16) bool {
-	would := true
+	now := false // also where the connection is gone, or none of the system's
 	if raw := c.raw(); raw != nil {
-		_ = raw.Control(func(fd uintptr) { would = !wouldNotWait(fd, what) })
+		_ = raw.Control(func(fd uintptr) { now = wouldNotWait(fd, what) })
 	}
-	return !would
+	return now
 }
 
 func wouldNotWait(fd uintptr, what int16) bool {

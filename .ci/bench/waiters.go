@@ -27,7 +27,7 @@ func (b *bench) waiters() error {
 		return err
 	}
 	defer end()
-	if err := waitFor(filepath.Join(dir, "bot.token"), 10*time.Second); err != nil {
+	if err := waitFor(filepath.Join(dir, "bot.token"), 10*time.Second, often); err != nil {
 		return err
 	}
 	socket := filepath.Join(dir, "itr.sock")

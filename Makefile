@@ -3,7 +3,9 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 GO      ?= go
 LDFLAGS  = -s -w -X main.version=$(VERSION)
 # Static, and without grpc's tracing, which links x/net/trace and html/template.
-BUILD    = CGO_ENABLED=0 $(GO) build -trimpath -tags grpcnotrace -ldflags '$(LDFLAGS)'
+# The same flags wherever it is built: other ones compile all it depends on anew.
+FLAGS    = -trimpath -tags grpcnotrace
+BUILD    = CGO_ENABLED=0 $(GO) build $(FLAGS) -ldflags '$(LDFLAGS)'
 TOOL     = $(GO) tool -modfile=.ci/tools/go.mod
 
 .PHONY: help demo test test-compat simulate simulate-fleet soak fuzz build lint fmt bench generate clean FORCE
@@ -11,10 +13,10 @@ help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 18
 
 demo: build ## the main job on the emulator: a minute to watch
-	@$(GO) run ./cmd/demo --refresher bin/iam-token-refresher --emulator bin/iam-emulator
+	@CGO_ENABLED=0 $(GO) run $(FLAGS) ./cmd/demo --refresher bin/iam-token-refresher --emulator bin/iam-emulator
 
 test: ## everything, with the race detector
-	$(GO) test -race -vet=off -timeout 6m ./...
+	$(GO) test -race -vet=off -ldflags=-w -timeout 6m ./...
 
 test-compat: build ## the cloud's first Go SDK on the metadata listener; it takes minutes to compile
 	cd .ci/compat && $(GO) test ./...

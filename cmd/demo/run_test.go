@@ -20,7 +20,8 @@ func programs(t *testing.T) options {
 		t.Skip("there is no go to build the programs with")
 	}
 	dir := t.TempDir()
-	build := exec.CommandContext(t.Context(), "go", "build", "-o", dir, "iam-token-refresher/cmd/iam-token-refresher", "iam-token-refresher/cmd/iam-emulator")
+	build := exec.CommandContext(t.Context(), "go", "build", "-trimpath", "-tags", "grpcnotrace", "-ldflags", "-s -w", "-o", dir, "iam-token-refresher/cmd/iam-token-refresher", "iam-token-refresher/cmd/iam-emulator")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("the programs cannot be built: %v\n%s", err, out)
 	}

@@ -11,7 +11,6 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
@@ -23,13 +22,13 @@ import (
 )
 
 // proxied runs a daemon with a proxy on a socket, and returns its client.
-func (s *scene) proxied(start func(args ...string) *process) *http.Client {
+func (s *scene) proxied() *http.Client {
 	s.Helper()
 	s.configure("bot", plot{}, false)
 	text, err := os.ReadFile(s.path("bot.yaml"))
 	s.try(err)
 	s.write("bot.yaml", strings.Replace(string(text), "    sinks:\n", "    sinks:\n      - proxy: {listen: "+s.path("p")+"}\n", 1))
-	s.daemon = start("run", "--config", "bot.yaml")
+	s.daemon = s.background("run", "run", "--config", "bot.yaml")
 	s.ready()
 	tr := &http.Transport{
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
@@ -40,8 +39,6 @@ func (s *scene) proxied(start func(args ...string) *process) *http.Client {
 	s.Cleanup(tr.CloseIdleConnections)
 	return &http.Client{Transport: tr}
 }
-
-func (s *scene) inBackground(args ...string) *process { return s.background("run", args...) }
 
 func (s *scene) revoke(value string) {
 	s.Helper()
@@ -56,7 +53,7 @@ func TestClientsOfTheProxySeeNothingOfFiveRevocations(t *testing.T) {
 	t.Parallel()
 	const requests, workers, revocations = 10_000, 8, 5
 	play(t, emulator.Options{}, func(s *scene) {
-		c := s.proxied(s.inBackground)
+		c := s.proxied()
 		var done atomic.Int64
 		codes := make([]map[int]int, workers)
 		var all sync.WaitGroup
@@ -116,10 +113,6 @@ func TestTheProxyKeepsNoBodies(t *testing.T) {
 	if _, err := os.Stat("/proc/self/status"); err != nil {
 		t.Skip("memory is read from /proc")
 	}
-	binary := filepath.Join(t.TempDir(), "program")
-	if out, err := exec.CommandContext(t.Context(), "go", "build", "-tags", "grpcnotrace", "-o", binary, ".").CombinedOutput(); err != nil {
-		t.Fatalf("%v: %s", err, out)
-	}
 	size := int64(100 << 20)
 	if text := os.Getenv("PROXY_TEST_BYTES"); text != "" {
 		var err error
@@ -128,14 +121,8 @@ func TestTheProxyKeepsNoBodies(t *testing.T) {
 		}
 	}
 	play(t, emulator.Options{}, func(s *scene) {
-		c := s.proxied(func(args ...string) *process {
-			cmd := s.exec(args...)
-			cmd.Path = binary
-			p, err := start(cmd)
-			s.try(err)
-			s.daemons["run"] = p
-			return p
-		})
+		s.released()
+		c := s.proxied()
 		anonymous := func() int {
 			b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", s.daemon.cmd.Process.Pid))
 			s.try(err)
@@ -218,7 +205,7 @@ func (s sipped) ReadFrom(r io.Reader) (n int64, err error) {
 func TestAReloadCutsNoDownload(t *testing.T) {
 	t.Parallel()
 	play(t, emulator.Options{}, func(s *scene) {
-		c := s.proxied(s.inBackground)
+		c := s.proxied()
 		r, w := io.Pipe()
 		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://localhost/v3/echo", r)
 		s.try(err)
@@ -259,7 +246,7 @@ func TestCurlThroughTheProxy(t *testing.T) {
 		t.Skip("there is no curl")
 	}
 	play(t, emulator.Options{}, func(s *scene) {
-		s.proxied(s.inBackground)
+		s.proxied()
 		curl := func(args ...string) string {
 			s.Helper()
 			cmd := exec.CommandContext(t.Context(), "curl", append([]string{"--silent", "--show-error", "--fail-with-body", "--max-time", "20", "--unix-socket", s.path("p")}, args...)...)

@@ -176,6 +176,33 @@ func TestARenewalDuringARestartIsWhatTheProgramGets(t *testing.T) {
 	})
 }
 
+// A Ctrl-C is for all: no other program is started in place of one that ends.
+func TestAnInterruptDuringARestartIsTheEnd(t *testing.T) {
+	t.Parallel()
+	play(t, emulator.Options{}, func(s *scene) {
+		script := `trap 'echo INT >>$1/got' INT; trap 'echo TERM >>$1/got; while [ ! -e $1/go ]; do sleep 0.01; done; exit 7' TERM; ` + noteStart + waits
+		s.configure("bot", plot{more: execute(script, "  restart_on: version\n  stop_timeout: 1m\n")}, false)
+		s.daemon = s.background("exec", "exec", "--config", "bot.yaml")
+		s.ready()
+		s.started("1")
+		s.renews()
+		s.notedSoon("got", "TERM")
+		s.try(s.daemon.signal(syscall.SIGINT))
+		s.notedSoon("got", "TERM INT")
+		s.write("go", "")
+		s.ended(7)
+		s.started("1")
+	})
+	play(t, emulator.Options{}, func(s *scene) {
+		s.configure("bot", plot{more: execute(noteStart+`[ $(grep -c : $1/runs) = 1 ] && exit 3; `+waits, "  on_exit: restart\n")}, false)
+		s.daemon = s.background("exec", "exec", "--config", "bot.yaml")
+		s.started("1")
+		s.logged(`"msg":"the program ended, it is started again"`)
+		s.try(s.daemon.signal(syscall.SIGINT)) // nobody is there to take it
+		s.ended(128 + int(syscall.SIGINT))
+	})
+}
+
 func TestAProgramThatDoesNotEndIsKilled(t *testing.T) {
 	t.Parallel()
 	play(t, emulator.Options{}, func(s *scene) {

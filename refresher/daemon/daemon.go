@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/maphash"
+	"io/fs"
 	"os"
 	"slices"
 	"sync"
@@ -60,7 +61,9 @@ type Daemon struct {
 	rung    chan struct{} // the status line may have changed
 	unfit   []string      // what was inherited for nothing
 	broken  error         // what is wrong with the first configuration
-	reread  chan struct{} // it may have been put right
+	// configured is what the configuration's file was when it was read.
+	configured fs.FileInfo
+	reread     chan struct{} // it may have been put right
 	// restored is closed when what was saved has been taken up, or never will
 	// be: readers who waited for a restart are not to hear of nothing.
 	restored chan struct{}
@@ -102,6 +105,7 @@ func New(_ context.Context, opt Options) (*Daemon, error) {
 // load reads the configuration and builds its plan beside old.
 func (d *Daemon) load(old *plan) (*plan, error) {
 	var built *plan
+	d.configured = stat(d.opt.ConfigPath)
 	_, err := d.opt.Load(func(cfg *config.Config) error {
 		if d.log == nil { // only now it is known how to log
 			d.log = newLogging(d.opt.Stderr, cfg.Log, &d.filter)

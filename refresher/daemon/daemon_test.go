@@ -24,6 +24,7 @@ type rig struct {
 	t     *testing.T
 	cloud *emulator.Emulator
 	dir   string
+	log   *os.File    // what it logs to
 	lines chan string // of the log, as JSON
 	stop  func() error
 }
@@ -38,6 +39,14 @@ func start(t *testing.T) *rig {
 
 // begin does not wait until it is ready.
 func begin(t *testing.T, o emulator.Options) *rig {
+	t.Helper()
+	g := build(t, o)
+	g.run()
+	return g
+}
+
+// build makes a daemon that does not run yet.
+func build(t *testing.T, o emulator.Options) *rig {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "itr") // t.TempDir may be too long for a socket
 	if err != nil {
@@ -54,7 +63,7 @@ func begin(t *testing.T, o emulator.Options) *rig {
 	if err != nil {
 		t.Fatal(err)
 	}
-	g := &rig{t: t, cloud: cloud, dir: dir, lines: make(chan string, 10_000)}
+	g := &rig{t: t, cloud: cloud, dir: dir, log: w, lines: make(chan string, 10_000)}
 	go func() {
 		for s := bufio.NewScanner(r); s.Scan(); {
 			g.lines <- s.Text()
@@ -75,11 +84,15 @@ func begin(t *testing.T, o emulator.Options) *rig {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(t.Context())
+	return g
+}
+
+func (g *rig) run() {
+	ctx, cancel := context.WithCancel(g.t.Context())
 	ended := make(chan error, 1)
 	go func() {
 		ended <- g.Run(ctx)
-		_ = w.Close()
+		_ = g.log.Close()
 	}()
 	stopped := false
 	g.stop = func() error {
@@ -90,12 +103,11 @@ func begin(t *testing.T, o emulator.Options) *rig {
 		cancel()
 		return <-ended
 	}
-	t.Cleanup(func() {
+	g.t.Cleanup(func() {
 		if err := g.stop(); err != nil {
-			t.Error(err)
+			g.t.Error(err)
 		}
 	})
-	return g
 }
 
 // logged waits for a log line that contains all of these.
@@ -185,6 +197,49 @@ func TestARotatedKeyIsFollowed(t *testing.T) {
 	if o := g.refreshed(); o.Result != refresher.ResultPublished {
 		t.Errorf("with the new key: %s: %s", o.Result, o.Reason)
 	}
+}
+
+// What is read before it is watched may change in between.
+func TestWhatChangesBeforeItIsWatchedIsFollowed(t *testing.T) {
+	t.Parallel()
+	t.Run("key", func(t *testing.T) {
+		t.Parallel()
+		g := build(t, emulator.Options{})
+		old := g.keyID()
+		key, err := g.cloud.NewKey(emulator.BotAccount, emulator.KeyOptions{OwnRSA: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		g.replace("key.json", key.File)
+		g.run()
+		g.logged("key changed")
+		if !g.cloud.DeleteKey(old) {
+			t.Fatal("the old key is not there")
+		}
+		if o := g.refreshed(); o.Result != refresher.ResultPublished {
+			t.Errorf("with the new key: %s: %s", o.Result, o.Reason)
+		}
+	})
+	t.Run("configuration", func(t *testing.T) {
+		t.Parallel()
+		g := build(t, emulator.Options{})
+		g.edit("level: debug", "level: info")
+		g.run()
+		g.logged("configuration changed")
+	})
+	t.Run("nothing", func(t *testing.T) {
+		t.Parallel()
+		g := start(t)
+		g.refreshed()
+		if err := g.stop(); err != nil {
+			t.Error(err)
+		}
+		for line := range g.lines {
+			if strings.Contains(line, "changed") {
+				t.Error(line)
+			}
+		}
+	})
 }
 
 func TestABrokenKeyIsRefusedAndTheOldOneStays(t *testing.T) {

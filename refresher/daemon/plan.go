@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"hash/maphash"
 	"io"
+	"io/fs"
 	"log/slog"
 	"os"
 	"runtime"
@@ -45,6 +46,9 @@ type plan struct {
 	made  []io.Closer // parts that were not taken over and must be closed
 	// unsound are the tokens whose source is a substitute.
 	unsound []string
+	// read is what the files it is made of were when they were read, nil for one
+	// that was not there; until they are watched.
+	read map[string]fs.FileInfo
 }
 
 // builder makes plans.
@@ -69,7 +73,7 @@ type builder struct {
 func (b *builder) build(cfg *config.Config, old *plan) (*plan, error) {
 	p := &planner{
 		builder: b, old: old, accounts: sink.NewAccounts(b.processes), digests: map[string]string{},
-		plan: &plan{cfg: cfg, parts: map[partKey]any{}, listeners: map[string]*listener{}},
+		plan: &plan{cfg: cfg, parts: map[partKey]any{}, listeners: map[string]*listener{}, read: map[string]fs.FileInfo{}},
 	}
 	p.run()
 	if err := errors.Join(p.errs...); err != nil {
@@ -182,9 +186,10 @@ func (p *planner) digest(paths []string) string {
 		d, ok := p.digests[path]
 		p.mu.Unlock()
 		if !ok {
-			d = p.digestFile(path)
+			var read fs.FileInfo
+			d, read = p.digestFile(path)
 			p.mu.Lock()
-			p.digests[path] = d
+			p.digests[path], p.plan.read[path] = d, read
 			p.mu.Unlock()
 		}
 		all += " " + path + "=" + d
@@ -192,12 +197,15 @@ func (p *planner) digest(paths []string) string {
 	return all
 }
 
-func (p *planner) digestFile(path string) string {
+func (p *planner) digestFile(path string) (digest string, read fs.FileInfo) {
 	f, err := os.Open(path)
 	if err != nil {
-		return err.Error()
+		return err.Error(), nil
 	}
 	defer f.Close()
+	if read, err = f.Stat(); err != nil {
+		return err.Error(), nil
+	}
 	h := sha256.New()
 	buffer, ok := p.buffers.Get().(*[4 << 10]byte)
 	if !ok {
@@ -206,9 +214,9 @@ func (p *planner) digestFile(path string) string {
 	defer p.buffers.Put(buffer)
 	defer clear(buffer[:]) // keys pass through it
 	if _, err := io.CopyBuffer(h, io.LimitReader(f, 1<<20), buffer[:]); err != nil {
-		return err.Error()
+		return err.Error(), read
 	}
-	return fmt.Sprintf("%x", h.Sum(nil))
+	return fmt.Sprintf("%x", h.Sum(nil)), read
 }
 
 // fail notes what is wrong with an option struct; of nil is for the options
@@ -241,6 +249,7 @@ func (p *planner) outside() bool {
 	var ca []byte
 	if cfg.CAFile != "" {
 		var err error
+		p.plan.read[cfg.CAFile] = stat(cfg.CAFile)
 		if ca, err = os.ReadFile(cfg.CAFile); err != nil {
 			p.failTop("ca_file", err)
 			return false

@@ -2,6 +2,8 @@ package daemon
 
 import (
 	"context"
+	"io/fs"
+	"os"
 	"sync"
 	"time"
 
@@ -44,10 +46,30 @@ func newWatches(d *Daemon) (*watches, error) {
 		return nil, err
 	}
 	ws := &watches{daemon: d, watcher: w, changed: make(chan what, 1)}
-	if d.opt.ConfigPath != "" {
-		w.Add(d.opt.ConfigPath, func() { ws.tell(configuration) })
+	if path := d.opt.ConfigPath; path != "" {
+		w.Add(path, func() { ws.tell(configuration) })
+		if !same(d.configured, stat(path)) {
+			ws.tell(configuration)
+		}
 	}
 	return ws, nil
+}
+
+// stat returns nil where nothing is.
+func stat(path string) fs.FileInfo {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil
+	}
+	return info
+}
+
+// same tells whether a file is what it was; nil is one that was not there.
+func same(a, b fs.FileInfo) bool {
+	if a == nil || b == nil {
+		return a == nil && b == nil
+	}
+	return os.SameFile(a, b) && a.Size() == b.Size() && a.ModTime().Equal(b.ModTime())
 }
 
 func (ws *watches) close() { _ = ws.watcher.Close() }
@@ -66,7 +88,8 @@ func (ws *watches) tell(c what) {
 
 // follow watches what p is made of and what it writes, and nothing else. What
 // was watched before goes on to be: it may have changed already, and not have
-// been looked at.
+// been looked at. What p is made of and has changed since it was read, before
+// it was watched, is told of.
 func (ws *watches) follow(p *plan) {
 	removes := map[followed]func(){}
 	var adds []func()
@@ -82,6 +105,9 @@ func (ws *watches) follow(p *plan) {
 		}
 		adds = append(adds, func() {
 			remove := ws.watcher.Add(f.path, fn, flags...)
+			if read, ok := p.read[f.path]; ok && f.token == "" && !same(read, stat(f.path)) {
+				fn()
+			}
 			mu.Lock()
 			defer mu.Unlock()
 			removes[f] = remove
@@ -130,7 +156,7 @@ func (ws *watches) follow(p *plan) {
 	for _, remove := range ws.removes {
 		remove()
 	}
-	ws.removes = removes
+	ws.removes, p.read = removes, nil
 }
 
 // refreshSoon asks for a refresh and does not wait for it.

@@ -70,7 +70,9 @@ func mount(t *testing.T, source, target, kind string, flags uintptr, data string
 		t.Skipf("mounting needs privileges: %v", err)
 	}
 	t.Cleanup(func() {
-		if err := syscall.Unmount(target, 0); err != nil {
+		// A process that another test starts has all our files until its exec: so
+		// the mount may still be in use for a moment.
+		if err := syscall.Unmount(target, syscall.MNT_DETACH); err != nil {
 			t.Errorf("unmount %s: %v", target, err)
 		}
 	})

@@ -49,15 +49,9 @@ func TestSilentAndSlowClientsAreLetGo(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				d := newDaemon()
-				p := &pipes{conns: make(chan net.Conn), closed: make(chan struct{})}
-				s := newServer(t, d, ServerOptions{Inherited: p})
-				s.gate.peer = func(net.Conn) (peer, error) { return peer{}, nil }
-				e := endpoint(t, s, "bot", nil)
-				s.Update(e)
-				d.publish(t, version("bot", 1), e)
-				must(t, s.Listen())
-				near, far := net.Pipe()
-				p.conns <- far
+				s, p, byName := listenOnPipes(t, d, "bot")
+				d.publish(t, version("bot", 1), byName["bot"])
+				near := p.dial()
 				go func() { _, _ = io.WriteString(near, c.sends) }()
 				begin := time.Now()
 				_, _ = io.Copy(io.Discard, near)
@@ -78,15 +72,9 @@ func TestWhoSendsAnotherRequestByteByByteIsLetGo(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		d := newDaemon()
-		p := &pipes{conns: make(chan net.Conn), closed: make(chan struct{})}
-		s := newServer(t, d, ServerOptions{Inherited: p})
-		s.gate.peer = func(net.Conn) (peer, error) { return peer{}, nil }
-		e := endpoint(t, s, "bot", nil)
-		s.Update(e)
-		d.publish(t, version("bot", 1), e)
-		must(t, s.Listen())
-		near, far := net.Pipe()
-		p.conns <- far
+		_, p, byName := listenOnPipes(t, d, "bot")
+		d.publish(t, version("bot", 1), byName["bot"])
+		near := p.dial()
 		go func() { _, _ = io.WriteString(near, plainGet) }()
 		r := bufio.NewReader(near)
 		wantAnswers(t, r, 1, 200)
@@ -112,19 +100,13 @@ func TestAClientThatTakesNoAnswersIsLetGo(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		d := newDaemon()
-		p := &pipes{conns: make(chan net.Conn), closed: make(chan struct{})}
-		s := newServer(t, d, ServerOptions{Inherited: p})
-		s.gate.peer = func(net.Conn) (peer, error) { return peer{}, nil }
-		e := endpoint(t, s, "bot", nil)
-		s.Update(e)
-		d.publish(t, version("bot", 1), e)
-		must(t, s.Listen())
+		s, p, byName := listenOnPipes(t, d, "bot")
+		d.publish(t, version("bot", 1), byName["bot"])
 		for _, request := range []string{
 			"GET /v1/tokens/bot HTTP/1.1\r\nHost: x\r\n\r\n",
 			"GET /v1/tokens/bot HTTP/1.1\r\nHost: x\r\nPrefer: wait=60\r\nIf-None-Match: \"abc-1\"\r\n\r\n",
 		} {
-			near, far := net.Pipe()
-			p.conns <- far
+			near := p.dial()
 			_, err := io.WriteString(near, request)
 			must(t, err)
 			time.Sleep(answerTimeout + 61*time.Second) // virtual: nothing is read

@@ -427,7 +427,7 @@ func TestABodyThatNobodyWantsHoldsItsTurnOnlyForAWhile(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		d := newDaemon()
-		pipe := &pipes{conns: make(chan net.Conn), closed: make(chan struct{})}
+		pipe := newPipes()
 		p, e, _ := newProxy(t, d, Upstream{
 			URL: &url.URL{Scheme: "http", Host: "localhost"},
 			Transport: roundTrip(func(r *http.Request) (*http.Response, error) {
@@ -437,9 +437,8 @@ func TestABodyThatNobodyWantsHoldsItsTurnOnlyForAWhile(t *testing.T) {
 		}, ProxyServerOptions{Inherited: pipe})
 		p.gate.peer = func(net.Conn) (peer, error) { return peer{}, nil }
 		d.publish(t, version("bot", 1), e)
-		near, far := net.Pipe()
+		near := pipe.dial()
 		defer near.Close()
-		pipe.conns <- far
 		go func() {
 			_, _ = io.WriteString(near, "POST /v3/attachments HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\nthe beginning")
 		}()

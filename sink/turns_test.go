@@ -84,16 +84,10 @@ func TestRequestsInPiecesAreAllAnswered(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				d := newDaemon()
-				p := &pipes{conns: make(chan net.Conn), closed: make(chan struct{})}
-				s := newServer(t, d, ServerOptions{Inherited: p})
-				s.gate.peer = func(net.Conn) (peer, error) { return peer{}, nil }
-				e := endpoint(t, s, "bot", nil)
-				s.Update(e)
-				d.publish(t, version("bot", 1), e)
-				must(t, s.Listen())
-				near, far := net.Pipe()
+				_, p, byName := listenOnPipes(t, d, "bot")
+				d.publish(t, version("bot", 1), byName["bot"])
+				near := p.dial()
 				defer near.Close()
-				p.conns <- far
 				go func() {
 					for _, piece := range pieces {
 						_, _ = io.WriteString(near, piece)

@@ -39,11 +39,18 @@ func (p *pipes) Close() error {
 }
 func (p *pipes) Addr() net.Addr { return &net.UnixAddr{Name: "pipe"} }
 
+func newPipes() *pipes { return &pipes{conns: make(chan net.Conn), closed: make(chan struct{})} }
+
+// dial returns when the connection was accepted.
+func (p *pipes) dial() net.Conn {
+	near, far := net.Pipe()
+	p.conns <- far
+	return near
+}
+
 func (p *pipes) client(t *testing.T) *http.Client {
 	tr := &http.Transport{DialContext: func(context.Context, string, string) (net.Conn, error) {
-		near, far := net.Pipe()
-		p.conns <- far
-		return near, nil
+		return p.dial(), nil
 	}}
 	t.Cleanup(tr.CloseIdleConnections)
 	return &http.Client{Transport: tr}
@@ -51,7 +58,15 @@ func (p *pipes) client(t *testing.T) *http.Client {
 
 // servePipes is serve in virtual time; everybody is root there.
 func servePipes(t *testing.T, d *daemon, tokens ...string) (*Server, *http.Client, map[string]*Endpoint) {
-	p := &pipes{conns: make(chan net.Conn), closed: make(chan struct{})}
+	s, p, byName := listenOnPipes(t, d, tokens...)
+	c := p.client(t)
+	t.Cleanup(c.CloseIdleConnections)
+	return s, c, byName
+}
+
+// listenOnPipes is servePipes for clients that do not speak as they should.
+func listenOnPipes(t *testing.T, d *daemon, tokens ...string) (*Server, *pipes, map[string]*Endpoint) {
+	p := newPipes()
 	s := newServer(t, d, ServerOptions{Inherited: p, Socket: SocketOptions{Path: "/pipe"}})
 	s.gate.peer = func(net.Conn) (peer, error) { return peer{}, nil }
 	byName := map[string]*Endpoint{}
@@ -60,9 +75,7 @@ func servePipes(t *testing.T, d *daemon, tokens ...string) (*Server, *http.Clien
 	}
 	s.Update(byName[tokens[0]])
 	must(t, s.Listen())
-	c := p.client(t)
-	t.Cleanup(c.CloseIdleConnections)
-	return s, c, byName
+	return s, p, byName
 }
 
 func TestWaits(t *testing.T) {
@@ -178,15 +191,9 @@ func TestAConnectionIsUsedAgainAfterAWait(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		d := newDaemon()
-		p := &pipes{conns: make(chan net.Conn), closed: make(chan struct{})}
-		s := newServer(t, d, ServerOptions{Inherited: p})
-		s.gate.peer = func(net.Conn) (peer, error) { return peer{}, nil }
-		e := endpoint(t, s, "bot", nil)
-		s.Update(e)
-		must(t, s.Listen())
-		d.publish(t, version("bot", 1), e)
-		near, far := net.Pipe()
-		p.conns <- far
+		_, p, byName := listenOnPipes(t, d, "bot")
+		d.publish(t, version("bot", 1), byName["bot"])
+		near := p.dial()
 		wait := "GET /v1/tokens/bot HTTP/1.1\r\nHost: x\r\nIf-None-Match: \"abc-1\"\r\nPrefer: wait=5\r\n\r\n"
 		plain := "HEAD /v1/tokens/bot HTTP/1.1\r\nHost: x\r\n\r\n"
 		last := "GET /v1/tokens/bot HTTP/1.1\r\nHost: x\r\nIf-None-Match: \"abc-1\"\r\nPrefer: wait=5\r\nConnection: close\r\n\r\n"
@@ -216,16 +223,10 @@ func TestAConnectionIsUsedAgainAfterAWait(t *testing.T) {
 func TestAConnectionThatWaitedAndSaysNothingMoreEnds(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		p := &pipes{conns: make(chan net.Conn), closed: make(chan struct{})}
 		d := newDaemon()
-		s := newServer(t, d, ServerOptions{Inherited: p, Socket: SocketOptions{Path: "/pipe"}})
-		s.gate.peer = func(net.Conn) (peer, error) { return peer{}, nil }
-		e := endpoint(t, s, "bot", nil)
-		s.Update(e)
-		must(t, s.Listen())
-		d.publish(t, version("bot", 1), e)
-		near, far := net.Pipe()
-		p.conns <- far
+		_, p, byName := listenOnPipes(t, d, "bot")
+		d.publish(t, version("bot", 1), byName["bot"])
+		near := p.dial()
 		_, err := io.WriteString(near, "GET /v1/tokens/bot HTTP/1.1\r\nHost: x\r\nIf-None-Match: \"abc-1\"\r\nPrefer: wait=5\r\n\r\n")
 		must(t, err)
 		r := bufio.NewReader(near)

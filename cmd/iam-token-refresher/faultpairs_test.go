@@ -198,7 +198,7 @@ func TestPairsOfFaults(t *testing.T) {
 	t.Logf("%d of %d pairs", len(cases), all)
 	for _, c := range casesOf(byKey) {
 		if !seen[c.fault.Service] || !seen[c.fault.Kind] {
-			t.Errorf("no pair has %s of %s", c.fault.Kind, c.fault.Service)
+			t.Errorf("no pair has a fault of %s, or none has %s", c.fault.Service, c.fault.Kind)
 		}
 	}
 	together(t, cases, func(t *testing.T, c trouble) { c.strikes(t) })

@@ -44,7 +44,7 @@ var troubles = map[string]trouble{
 		end:   func(s *scene) error { return s.cloud.SetTrackerAccess(emulator.BotAccount, true) },
 		says:  "403",
 	},
-	"the cloud is unreachable": faulty(emulator.Fault{Service: "token_exchange", Kind: emulator.KindReset}).saying("reset"),
+	"the cloud is unreachable": faulty(emulator.Fault{Service: "token_exchange", Kind: emulator.KindReset}).saying("the connection was closed before the answer was complete"),
 }
 
 // link links the pod's Kubernetes service account to an account of the cloud.
@@ -62,10 +62,10 @@ func TestAPodInTroubleSaysWhyAndRecoversByItself(t *testing.T) {
 			}
 			s.start("workload-identity")
 			s.logged(trouble.says)
-			p := s.pod()
-			if p.isReady() || p.app().State.Running != nil || p.sidecar().State.Running == nil {
-				t.Errorf("the pod is not waiting for its token: %+v", p.Status)
-			}
+			// The log is there before the kubelet has told of the container.
+			s.await("a sidecar that runs, and an app that does not", time.Minute, func(p *pod) bool {
+				return !p.isReady() && p.app().State.Running == nil && p.sidecar().State.Running != nil
+			})
 			want(t, "readiness", s.unready(), "default: no value yet: ", trouble.says)
 			if err := trouble.end(s); err != nil {
 				t.Fatal(err)

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -125,11 +126,13 @@ func transportTrouble(ctx context.Context, req *http.Request, err error, a attem
 	case errors.As(err, &record), errors.Is(err, http.ErrSchemeMismatch):
 		t.problem = "no answer: what is there does not speak TLS"
 		t.remedy = "check the address under endpoints"
+	// A peer's reset is an error of the read, or of a write before it, after which
+	// the read says EOF: one trouble, whichever came first.
+	case errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE), errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		t.problem = "the connection was closed before the answer was complete"
 	case errors.As(err, &operation):
 		t.problem = "no answer: " + quote(operation.Error(), a.secrets...)
 		t.remedy = connectRemedy(operation.Error())
-	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
-		t.problem = "the connection was closed before the answer was complete"
 	case isTimeout(err):
 		t.problem = "no answer in time"
 		t.remedy = connectRemedy("timeout")

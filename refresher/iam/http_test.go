@@ -146,6 +146,14 @@ func TestUnusableHTTPAnswersAreErrorsThatSayWhy(t *testing.T) {
 			w.Header().Set("Content-Length", "500")
 			_, _ = w.Write([]byte(`{"access_token":"` + secret))
 		}, both, false, []string{"closed before the answer was complete"}},
+		"a reset": {func(w http.ResponseWriter, _ *http.Request) {
+			conn, _, err := http.NewResponseController(w).Hijack()
+			if err != nil {
+				return
+			}
+			_ = conn.(*net.TCPConn).SetLinger(0)
+			_ = conn.Close()
+		}, both[:1], false, []string{"closed before the answer was complete"}},
 		"no access_token":   {answers(200, `{"token":"`+secret+`"}`), both, false, []string{`no "access_token"`}},
 		"no expires_in":     {answers(200, `{"access_token":"`+secret+`"}`), both, false, []string{`no "expires_in"`}},
 		"expired":           {answers(200, `{"access_token":"`+secret+`","expires_in":0}`), both, false, []string{"has expired (expires_in is 0)"}},

@@ -95,8 +95,8 @@ func TestACrashOfTheSidecarIsNoneOfTheApp(t *testing.T) {
 }
 
 // slack is for a machine that does other things, too: the kubelet alone looks
-// once a second.
-const slack = 2 * time.Second
+// once a second. A second restart would wait for 10 s.
+const slack = 6 * time.Second
 
 func TestTheAppOutlivesAnOOMKill(t *testing.T) {
 	t.Parallel()
@@ -148,8 +148,9 @@ func TestDeletingThePodIsClean(t *testing.T) {
 	if app.ExitCode != 0 || sidecar.ExitCode != 0 {
 		t.Errorf("the app ended with %d, the sidecar with %d", app.ExitCode, sidecar.ExitCode)
 	}
-	// The status knows whole seconds.
-	if took := sidecar.FinishedAt.Sub(app.FinishedAt); took < 0 || took > 3*time.Second {
+	// One that did not end by itself would be killed at the end of the time.
+	most := time.Duration(p.Spec.TerminationGracePeriodSeconds) * time.Second / 2
+	if took := sidecar.FinishedAt.Sub(app.FinishedAt); took < 0 || took > most {
 		t.Errorf("the sidecar ended %s after the app", took)
 	}
 }
@@ -211,7 +212,7 @@ func TestAHundredReadersASecondFitIntoTheLimits(t *testing.T) {
 	for time.Since(begin) < long {
 		<-time.After(min(long/6, 30*time.Second))
 		last = s.usage()
-		if first == (usage{}) {
+		if first.at.Before(begin) { // the kubelet counts now and then, at first before there was a process
 			first = last
 		}
 		t.Logf("%s: %s", time.Since(begin).Round(time.Second), last)
@@ -230,6 +231,9 @@ func TestAHundredReadersASecondFitIntoTheLimits(t *testing.T) {
 	if p.sidecar().RestartCount != 0 {
 		t.Errorf("%d restarts", p.sidecar().RestartCount)
 	}
+	if !last.at.After(first.at) {
+		t.Errorf("its memory was counted once only, at %s", last.at)
+	}
 	if last.memory > first.memory+4<<20 {
 		t.Errorf("its memory grew from %d to %d bytes", first.memory, last.memory)
 	}
@@ -245,6 +249,7 @@ func TestAHundredReadersASecondFitIntoTheLimits(t *testing.T) {
 
 // usage is what the kubelet counts of the sidecar.
 type usage struct {
+	at                    time.Time // when the memory was counted
 	memory, working, peak int
 	cpu                   float64 // seconds
 	throttled, periods    int
@@ -270,6 +275,10 @@ func (s *scene) usage() (u usage) {
 		switch name {
 		case "container_memory_rss":
 			u.memory = int(value)
+			if len(fields) > 1 {
+				stamp, _ := strconv.ParseInt(fields[1], 10, 64)
+				u.at = time.UnixMilli(stamp)
+			}
 		case "container_memory_working_set_bytes":
 			u.working = int(value)
 		case "container_memory_max_usage_bytes":

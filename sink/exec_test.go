@@ -171,19 +171,20 @@ func TestRestartsThatAreDueTogetherAreOne(t *testing.T) {
 	t.Parallel()
 	at := func(d time.Duration) time.Time { return execTime.Add(d) }
 	for name, c := range map[string]struct {
-		tokens          int
-		started, wanted time.Duration
-		due             time.Duration
+		tokens                int
+		started, told, wanted time.Duration
+		due                   time.Duration
 	}{
-		"one token, at once":                {1, 0, time.Hour, time.Hour},
-		"one token, not twice in 30s":       {1, 0, 10 * time.Second, 30 * time.Second},
-		"two tokens, with the other's":      {2, 0, time.Hour, time.Hour + 30*time.Second},
-		"two tokens, soon after the start":  {2, 0, 10 * time.Second, 40 * time.Second},
-		"two tokens, due before it started": {2, time.Minute, 0, 90 * time.Second},
+		"one token, at once":                {1, 0, 0, time.Hour, time.Hour},
+		"one token, not twice in 30s":       {1, 0, 0, 10 * time.Second, 30 * time.Second},
+		"one token, told 10s ago":           {1, 0, time.Hour, time.Hour + 10*time.Second, time.Hour + 30*time.Second},
+		"two tokens, with the other's":      {2, 0, 0, time.Hour, time.Hour + 30*time.Second},
+		"two tokens, soon after the start":  {2, 0, 0, 10 * time.Second, 40 * time.Second},
+		"two tokens, due before it started": {2, time.Minute, 0, 0, 90 * time.Second},
 	} {
 		s := supervisor{
 			Exec:      &Exec{opt: ExecOptions{Tokens: make([]ExecToken, c.tokens), Merge: 30 * time.Second}},
-			startedAt: at(c.started), wanted: at(c.wanted),
+			startedAt: at(c.started), toldAt: at(c.told), wanted: at(c.wanted),
 		}
 		if got := s.due(); !got.Equal(at(c.due)) {
 			t.Errorf("%s: due at %s, not at %s", name, got.Sub(execTime), c.due)

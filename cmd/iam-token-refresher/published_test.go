@@ -55,7 +55,7 @@ var unknowns = map[string]struct {
 	"a proxy's 401":            {trackerStatus(emulator.KindStatus, 401), "401, but not Tracker's own .*a proxy or firewall answers in its place"},
 	"a proxy's 403":            {trackerStatus(emulator.KindStatus, 403), "403, but not Tracker's own .*a proxy or firewall answers in its place"},
 	"a proxy's 503":            {trackerStatus(emulator.KindStatus, 503), "503: trouble on Tracker's side or in a proxy before it"},
-	"no answer":                {tracker(emulator.KindHang), "no answer within 1s"},
+	"no answer":                {tracker(emulator.KindHang), `no answer within (1s|9\d0ms)`},
 	"a reset connection":       {tracker(emulator.KindReset), "the connection was closed before an answer came"},
 	"a redirect":               {tracker(emulator.KindRedirect), "302, a redirect to 127.*not followed with a token"},
 	"HTML in place of JSON":    {tracker(emulator.KindHTML), "200, but not with Tracker's answer .text/html, .*does a proxy or a login page answer in its place"},

@@ -4,7 +4,9 @@ package main
 
 import (
 	"context"
+	"errors"
 	"os"
+	"time"
 	_ "time/tzdata" // schedules name zones, and images have no zone files
 )
 
@@ -14,6 +16,18 @@ func main() { os.Exit(run(context.Background(), arguments(os.Args), os.Stdout, o
 func run(ctx context.Context, args []string, stdout, stderr *os.File) int {
 	a := &app{args: args, stdin: os.Stdin, stdout: stdout, stderr: stderr, lookupEnv: os.LookupEnv}
 	err := a.root().ExecuteContext(ctx)
-	complain(stderr, err)
+	told := make(chan struct{})
+	go func() {
+		defer close(told)
+		complain(stderr, err)
+	}()
+	var enough <-chan time.Time
+	if errors.Is(err, errAtOnce) {
+		enough = time.After(time.Second)
+	}
+	select {
+	case <-told:
+	case <-enough:
+	}
 	return exitCode(err)
 }

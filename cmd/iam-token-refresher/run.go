@@ -56,6 +56,11 @@ other signals, and when it ends, this does, with its exit code.`,
 func (a *app) run(ctx context.Context, from origin, signals chan os.Signal, hangUp bool) error {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
+	// Who reads our log may go before us: lines are lost then, and no reader of
+	// tokens. (What is ignored our children would ignore as well.)
+	unread := make(chan os.Signal, 1)
+	signal.Notify(unread, syscall.SIGPIPE)
+	defer signal.Stop(unread)
 	reload := make(chan struct{}, 1)
 	ended := make(chan error, 1)
 	var program atomic.Pointer[daemon.Daemon]
@@ -85,7 +90,7 @@ func (a *app) run(ctx context.Context, from origin, signals chan os.Signal, hang
 				default: // one is due already
 				}
 			case stopping:
-				return errors.New("ended at once by a second signal: readers may have been cut off")
+				return errAtOnce
 			default:
 				stopping = true
 				stop()
@@ -93,6 +98,9 @@ func (a *app) run(ctx context.Context, from origin, signals chan os.Signal, hang
 		}
 	}
 }
+
+// errAtOnce is the end that does not wait, also for who reads what is said of it.
+var errAtOnce = errors.New("ended at once by a second signal: readers may have been cut off")
 
 // gcPercent makes collections more frequent than usual once the configuration is
 // read. What stays lies more densely then, which with many tokens is worth 1 KB

@@ -19,7 +19,7 @@ type logging struct {
 
 // newLogging writes to f: coloured text on a terminal, records where it is the
 // journal's, and JSON elsewhere, unless o says otherwise. Everything goes
-// through the filter.
+// through the filter, and nothing waits long for who reads it.
 func newLogging(f *os.File, o config.LogOptions, filter *redact.Filter) *logging {
 	l := &logging{}
 	l.setLevel(o.Level)
@@ -35,7 +35,7 @@ func newLogging(f *os.File, o config.LogOptions, filter *redact.Filter) *logging
 	} else {
 		h = slog.NewJSONHandler(f, &slog.HandlerOptions{Level: &l.level})
 	}
-	l.Logger = slog.New(redact.NewHandler(h, filter))
+	l.Logger = slog.New(redact.NewHandler(newOutlet(h), filter))
 	return l
 }
 

@@ -26,7 +26,7 @@ func (e *Emulator) goWrong(w http.ResponseWriter, r *http.Request, c *call) bool
 		case <-timer.C:
 		case <-t.cleared:
 		case <-r.Context().Done():
-			return true
+			panic(http.ErrAbortHandler)
 		case <-e.done:
 			panic(http.ErrAbortHandler)
 		}
@@ -39,7 +39,8 @@ func (e *Emulator) goWrong(w http.ResponseWriter, r *http.Request, c *call) bool
 	switch f.Kind {
 	case KindHang:
 		e.o.Log.Debug("call hangs", "service", c.service, "method", c.method)
-		return e.hang(r, t)
+		e.hang(r, t)
+		return false
 	case KindReset:
 		resetConnection(r)
 		panic(http.ErrAbortHandler)
@@ -73,9 +74,10 @@ func (e *Emulator) goWrong(w http.ResponseWriter, r *http.Request, c *call) bool
 	return false
 }
 
-// hang waits until the client leaves; true then. When the fault ends before,
-// the call goes on.
-func (e *Emulator) hang(r *http.Request, t taken) bool {
+// hang waits until the fault ends: then the call goes on. A client that leaves
+// before gets no answer, not even an empty one, which may reach it in the middle
+// of leaving.
+func (e *Emulator) hang(r *http.Request, t taken) {
 	var over <-chan time.Time
 	if !t.until.IsZero() {
 		timer := time.NewTimer(time.Until(t.until))
@@ -84,17 +86,17 @@ func (e *Emulator) hang(r *http.Request, t taken) bool {
 	}
 	select {
 	case <-r.Context().Done():
-		return true
+		panic(http.ErrAbortHandler)
 	case <-e.done:
 		panic(http.ErrAbortHandler)
 	case <-t.cleared:
 	case <-over:
 	}
-	return false
 }
 
-// holdBack delays an answer after the work was done; false when the client left.
-func (e *Emulator) holdBack(r *http.Request, c *call) bool {
+// holdBack delays an answer after the work was done. A client that leaves before
+// gets none.
+func (e *Emulator) holdBack(r *http.Request, c *call) {
 	e.o.Log.Debug("answer is held back", "service", c.service, "method", c.method)
 	latency := c.fault.Latency
 	setDefault(&latency, 2*time.Second)
@@ -102,9 +104,8 @@ func (e *Emulator) holdBack(r *http.Request, c *call) bool {
 	defer timer.Stop()
 	select {
 	case <-timer.C:
-		return true
 	case <-r.Context().Done():
-		return false
+		panic(http.ErrAbortHandler)
 	case <-e.done:
 		panic(http.ErrAbortHandler)
 	}

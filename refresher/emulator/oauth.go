@@ -163,8 +163,8 @@ func (s *oauthServer) token(w http.ResponseWriter, r *http.Request) {
 	c := callOf(r.Context())
 	t, refresh := s.grant(c, scope)
 	c.ended("OK")
-	if c.does(KindLate) && !s.e.holdBack(r, c) {
-		return
+	if c.does(KindLate) {
+		s.e.holdBack(r, c)
 	}
 	w.Header().Set("Cache-Control", "no-store")
 	writeJSON(w, http.StatusOK, tokenAnswer{

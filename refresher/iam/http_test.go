@@ -230,6 +230,7 @@ func TestHTTPMintsEndWithTheirContext(t *testing.T) {
 		_ = r.ParseForm() // read it, so that the server notices when the client goes
 		arrived <- struct{}{}
 		<-r.Context().Done()
+		panic(http.ErrAbortHandler) // an answer may reach who is leaving
 	}, nil)
 	for kind, s := range sources {
 		ctx, cancel := context.WithCancel(t.Context())

@@ -76,8 +76,11 @@ func reset(w http.ResponseWriter, _ *http.Request) {
 	_ = conn.Close()
 }
 
-// hang answers when the client has left.
-func hang(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }
+// hang never answers. Who returns does, and may reach a client that is leaving.
+func hang(_ http.ResponseWriter, r *http.Request) {
+	<-r.Context().Done()
+	panic(http.ErrAbortHandler)
+}
 
 func onTracker(t testing.TB, s *httptest.Server) refresher.Probe {
 	t.Helper()

@@ -33,6 +33,17 @@ type place struct {
 	from    string         // what named the sockets, for messages
 	config  *config.Config // nil when none was read
 	status  string         // host:port of the status listener; empty without one
+	// mistakes are those of the configuration: there may be more than it tells.
+	mistakes config.Errors
+}
+
+// ask is find, for commands that a person waits for.
+func (w *whereabouts) ask(cmd *cobra.Command, a *app) (place, error) {
+	p, err := w.find(cmd, a)
+	if err == nil && p.mistakes != nil && len(p.sockets) > 0 {
+		say(a.stderr, fmt.Sprintf("note: %s has mistakes (\"check --offline --config %[1]s\" shows them): what can be read of it says where the daemon is", p.from))
+	}
+	return p, err
 }
 
 // find looks for the daemon: first what was said on the command line, then in
@@ -79,7 +90,7 @@ func (a *app) described() (place, bool) {
 	return p, len(p.sockets) > 0 || p.status != ""
 }
 
-// configured reads the daemon's configuration.
+// configured reads the daemon's configuration, as well as it can be read.
 func (a *app) configured(path string) (place, error) {
 	opt := config.LoadOptions{LookupEnv: func(name string) (string, bool) {
 		if value, ok := a.lookupEnv(name); ok {
@@ -89,14 +100,15 @@ func (a *app) configured(path string) (place, error) {
 		// below them are seldom what is looked for here.
 		return "/${" + name + "}", true
 	}}
+	p := place{from: path}
 	cfg, err := config.Load(path, daemon.Kinds(), opt)
-	switch {
-	case errors.Is(err, fs.ErrNotExist), errors.Is(err, fs.ErrPermission):
-		return place{}, err
-	case err != nil:
-		return place{}, fmt.Errorf("%w\nThe daemon may be running all the same: name its socket with --socket", err)
+	if errors.As(err, &p.mistakes) {
+		if errors.As(err, new(*fs.PathError)) {
+			return place{}, err
+		}
+		cfg = config.Glean(path, daemon.Kinds(), opt)
 	}
-	p := place{from: path, config: cfg, status: cfg.Status.Listen}
+	p.config, p.status = cfg, cfg.Status.Listen
 	for _, t := range cfg.Tokens {
 		for _, s := range socketsOf(t) {
 			if !slices.Contains(p.sockets, s) {
@@ -155,12 +167,17 @@ func (p place) token(name string) (config.Token, bool) {
 // configuration says which. It is empty when there is none.
 func (p place) socketFor(name string) string {
 	if t, ok := p.token(name); ok {
-		return cmp.Or(append(socketsOf(t), "")...)
+		if own := socketsOf(t); len(own) > 0 || p.mistakes == nil {
+			return cmp.Or(append(own, "")...)
+		}
 	}
 	return cmp.Or(append(p.sockets, "")...)
 }
 
 // noSocket says that a configuration has no socket to ask.
 func (p place) noSocket() error {
+	if p.mistakes != nil {
+		return fmt.Errorf("%w\nThe daemon may be running all the same: name its socket with --socket", p.mistakes)
+	}
 	return fmt.Errorf("%s names no socket to ask the daemon on: add the sink `socket: {path: %s}` to a token, or name a socket with --socket", p.from, defaultSocket)
 }

@@ -143,7 +143,7 @@ type getter struct {
 const forever = 10 * 365 * 24 * time.Hour
 
 func (a *app) getter(cmd *cobra.Command, w *whereabouts, wait bool, timeout time.Duration) (*getter, error) {
-	p, err := w.find(cmd, a)
+	p, err := w.ask(cmd, a)
 	if err != nil {
 		return nil, err
 	}
@@ -185,7 +185,7 @@ func (g *getter) name(cmd *cobra.Command, args []string) (string, error) {
 
 // names are the tokens there are; standard is the default among them.
 func (g *getter) names(ctx context.Context) (names []string, standard string, err error) {
-	if g.config != nil {
+	if g.config != nil && g.mistakes == nil {
 		for _, t := range g.config.Tokens {
 			names = append(names, t.Name)
 			if isDefault(t) {
@@ -230,7 +230,7 @@ func (g *getter) limit(ctx context.Context) (context.Context, context.CancelFunc
 func (g *getter) get(ctx context.Context, name string) (value, error) {
 	path := g.socketFor(name)
 	if path == "" {
-		if _, known := g.token(name); g.config != nil && !known {
+		if _, known := g.token(name); g.config != nil && g.mistakes == nil && !known {
 			return value{}, fmt.Errorf("get token %q: %s has no token of that name", name, g.from)
 		}
 		return g.fromFile(name, g.noSocket())

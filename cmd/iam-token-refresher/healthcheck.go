@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"iam-token-refresher/refresher"
+	"iam-token-refresher/refresher/config"
 	"iam-token-refresher/refresher/status"
 )
 
@@ -26,7 +27,8 @@ func (a *app) healthcheckCommand() *cobra.Command {
 		Short: "Exit with 0 if the daemon is healthy, with 1 if not",
 		Long: `Asks the daemon's status listener whether every required token has a valid value
 (/readyz), and prints what is wrong. Where it has no such listener it asks the
-socket, which knows only the tokens on it. No shell is needed.`,
+socket, which knows only the tokens on it. No shell is needed. Of a configuration
+with mistakes, which the daemon has not taken over, it reads what it can.`,
 		Example: `  HEALTHCHECK CMD ["/iam-token-refresher", "healthcheck", "--config", "/etc/iam-token-refresher/config.yaml"]
 
   # Does its loop turn?
@@ -44,21 +46,37 @@ socket, which knows only the tokens on it. No shell is needed.`,
 		}
 		ctx, cancel := context.WithTimeout(cmd.Context(), timeout)
 		defer cancel()
+		if value := a.env(envStatusListen); !listen.given && !w.socket.given && !w.config.given && value != "" {
+			listen.value, listen.given = value, true
+		}
 		if listen.given {
 			return askListener(ctx, listen.value, live)
 		}
 		p, err := w.find(cmd, a)
 		switch {
+		case errors.As(err, new(config.Errors)):
+			return unhealthy(err)
 		case err != nil:
 			return err
 		case p.status != "":
 			return askListener(ctx, p.status, live)
+		case len(p.sockets) == 0 && p.mistakes != nil:
+			return unhealthy(p.mistakes)
 		case len(p.sockets) == 0:
 			return fmt.Errorf("%s names neither a status listener nor a socket to ask: add `status: {listen: \"127.0.0.1:9117\"}`", p.from)
 		}
 		return askSockets(ctx, p, live)
 	}
 	return cmd
+}
+
+// envStatusListen is the variable of --status-listen.
+const envStatusListen = "ITR_STATUS_LISTEN"
+
+// unhealthy is for a configuration that does not tell where the daemon is. The
+// exit code is about the daemon, and not about the file: so that is not wrapped.
+func unhealthy(mistakes error) error {
+	return fmt.Errorf("%v\nThe daemon may be well all the same: name its status listener with --status-listen, or with %s in place of --config", mistakes, envStatusListen)
 }
 
 // askListener asks the status listener. The error says what is wrong.

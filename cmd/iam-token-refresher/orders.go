@@ -44,7 +44,7 @@ it is not tried anew; "status" says when it was tried last.`,
 	cmd.Flags().BoolVar(&all, "all", false, "every token that you may read, one after the other")
 	cmd.Flags().DurationVar(&timeout, "timeout", timeout, "how long one token may take")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		p, err := w.find(cmd, a)
+		p, err := w.ask(cmd, a)
 		if err != nil {
 			return err
 		}
@@ -152,7 +152,7 @@ is 1 and the old one goes on. Root and the user of the daemon may do this.`,
 // anySocket is a client of the first socket that there is somebody on. A
 // changed configuration may name sockets that are still to come.
 func (a *app) anySocket(cmd *cobra.Command, w *whereabouts) (*client, error) {
-	p, err := w.find(cmd, a)
+	p, err := w.ask(cmd, a)
 	if err != nil {
 		return nil, err
 	}

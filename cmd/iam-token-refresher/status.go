@@ -33,7 +33,7 @@ wrong with it. The exit code is 0 when the daemon answered, whatever it said;
 	output := addOutput(cmd, "table", asJSON)
 	cmd.Flags().BoolVarP(&follow, "watch", "w", false, "go on showing; in a pipe a new table for each change")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		p, err := w.find(cmd, a)
+		p, err := w.ask(cmd, a)
 		if err != nil {
 			return err
 		}
@@ -122,7 +122,7 @@ func (s *survey) take(ctx context.Context) (doc status.Document, missing gaps, e
 // arrange puts tokens into the order of the configuration, and returns those
 // that are missing.
 func (s *survey) arrange(tokens []status.Token) (unseen []string) {
-	if s.config == nil {
+	if s.config == nil || s.mistakes != nil {
 		return nil
 	}
 	order := map[string]int{}

@@ -90,3 +90,62 @@ func TestHealthOfAListenerIsAskedWithoutAProxy(t *testing.T) {
 		}
 	}
 }
+
+// A health check is about the daemon. What became of its file since is not its
+// subject: an image would be taken for broken after a slip in an edit.
+func TestHealthcheckEndsAsTheDaemonIsWhateverBecameOfItsConfiguration(t *testing.T) {
+	listen := listenerOf(t, func(http.ResponseWriter, *http.Request) {})
+	dir := t.TempDir()
+	const (
+		token = "tokens: [{name: bot, source: {metadata: {}}, probe: none, sinks: [{file: {path: /run/bot}}]}]\n"
+		hint  = "name its status listener with --status-listen, or with ITR_STATUS_LISTEN in place of --config"
+	)
+	status := "status: {listen: \"" + listen + "\"}\n"
+	for i, c := range []struct {
+		text string // of the file; none, if empty
+		env  string
+		args []string
+		code int
+		says string
+	}{
+		{text: token + status},
+		{text: token + status + "bogus: 1\n"},
+		{text: status + "tokens: [\n"},
+		{text: token + "status: {listen: x}\n", code: exitFailed, says: hint},
+		{text: "bogus: 1\n", code: exitFailed, says: hint},
+		{code: exitFailed, says: "there is no such file"},
+		{code: exitFailed, says: hint},
+		{args: []string{"--status-listen", listen}},
+		{env: listen, code: exitFailed, says: "there is no such file"}, // the flag names a file
+		{text: token, args: []string{"--socket", "/s"}, code: exitConfig, says: "give one of them"},
+	} {
+		t.Setenv(envStatusListen, c.env)
+		path := filepath.Join(dir, "none.yaml")
+		if c.text != "" {
+			path = filepath.Join(dir, "config.yaml")
+			write(t, path, c.text, 0o600)
+		}
+		checkHealth(t, i, c.code, c.says, append([]string{"--config", path}, c.args...)...)
+		checkHealth(t, i, c.code, c.says, append([]string{"--live", "--config", path}, c.args...)...)
+	}
+	// The variable of clients is for the socket, and this one for the listener.
+	t.Setenv(envStatusListen, listen)
+	t.Setenv("ITR_SOCKET", filepath.Join(dir, "none"))
+	checkHealth(t, -1, exitDone, "")
+	t.Setenv("ITR_CONFIG", filepath.Join(dir, "none.yaml"))
+	checkHealth(t, -2, exitDone, "")
+	checkHealth(t, -3, exitFailed, "there is no socket", "--socket", filepath.Join(dir, "none"))
+}
+
+func checkHealth(t *testing.T, i, code int, says string, args ...string) {
+	t.Helper()
+	out := scratch(t)
+	got := run(t.Context(), append([]string{"healthcheck"}, args...), out, out)
+	said, err := os.ReadFile(out.Name())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got != code || !strings.Contains(string(said), says) || code == exitDone && len(said) > 0 {
+		t.Errorf("%d: it ended with %d and said %q", i, got, said)
+	}
+}

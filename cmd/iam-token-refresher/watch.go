@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os/signal"
@@ -27,11 +28,17 @@ const (
 	endFrame    = "\x1b[K\x1b[J\x1b[?2026l"
 )
 
-// watch shows the status until it is interrupted: on a terminal in place, in a
-// pipe a new table whenever something changed but the time.
+// watch shows the status until it is interrupted or nobody reads any more: on a
+// terminal in place, in a pipe a new table whenever something changed but the
+// time.
 func (a *app) watch(ctx context.Context, s *survey, asJSON bool) error {
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
+	ctx, stopLooking, err := untilUnread(ctx, a.stdout)
+	if err != nil {
+		return err
+	}
+	defer stopLooking()
 	tick := time.NewTicker(watchEvery)
 	defer tick.Stop()
 	view := a.newView(asJSON)
@@ -47,7 +54,10 @@ func (a *app) watch(ctx context.Context, s *survey, asJSON bool) error {
 		case err != nil: // the daemon is being restarted, perhaps
 			notes = []string{err.Error()}
 		}
-		if err := view.draw(doc, notes, err == nil); err != nil {
+		switch err := view.draw(doc, notes, err == nil); {
+		case errors.Is(err, syscall.EPIPE):
+			return nil
+		case err != nil:
 			return err
 		}
 		select {

@@ -1,7 +1,11 @@
 package main
 
 import (
+	"bufio"
+	"io"
+	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -100,5 +104,30 @@ func TestTableHasNoControlCharactersInAPipe(t *testing.T) {
 	}
 	if !strings.Contains(out.String(), "\x1b[31mrevoked") {
 		t.Errorf("%q", out.String())
+	}
+}
+
+func TestStatusWatchEndsWhenNobodyReads(t *testing.T) {
+	t.Parallel()
+	path := socketOf(t, func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = io.WriteString(w, `{"tokens":[{"name":"bot","state":"fresh"}]}`)
+	})
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(program, "status", "--watch", "--socket", path)
+	cmd.Env, cmd.Stdout = []string{"GORACE=atexit_sleep_ms=0"}, w
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer time.AfterFunc(patience, func() { _ = cmd.Process.Kill() }).Stop()
+	w.Close()
+	if line, err := bufio.NewReader(r).ReadString('\n'); err != nil || !strings.HasPrefix(line, "NAME ") {
+		t.Errorf("it begins with %q, %v", line, err)
+	}
+	r.Close() // and nothing changes any more
+	if err := cmd.Wait(); err != nil {
+		t.Error(err)
 	}
 }

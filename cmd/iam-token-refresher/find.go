@@ -35,6 +35,7 @@ type place struct {
 	status  string         // host:port of the status listener; empty without one
 	// mistakes are those of the configuration: there may be more than it tells.
 	mistakes config.Errors
+	again    func() (place, error) // looks anew: a reload may have moved the daemon
 }
 
 // ask is find, for commands that a person waits for.
@@ -49,6 +50,12 @@ func (w *whereabouts) ask(cmd *cobra.Command, a *app) (place, error) {
 // find looks for the daemon: first what was said on the command line, then in
 // the environment, then the configuration that "run" would take.
 func (w *whereabouts) find(cmd *cobra.Command, a *app) (place, error) {
+	p, err := w.look(cmd, a)
+	p.again = func() (place, error) { return w.find(cmd, a) }
+	return p, err
+}
+
+func (w *whereabouts) look(cmd *cobra.Command, a *app) (place, error) {
 	switch {
 	case w.socket.given && w.config.given:
 		return place{}, usage(cmd, "--socket and --config both say where the daemon is: give one of them")

@@ -235,26 +235,47 @@ func (g *getter) get(ctx context.Context, name string) (value, error) {
 		}
 		return g.fromFile(name, g.noSocket())
 	}
-	v, err := g.first(ctx, newClient(path, g.from), name)
+	v, _, err := g.first(ctx, name)
 	if errors.Is(err, errAbsent) {
 		return g.fromFile(name, err)
 	}
 	return v, err
 }
 
-// first is the value that there is now, or that there is first.
-func (g *getter) first(ctx context.Context, c *client, name string) (v value, err error) {
+// first is the value that there is now, or that there is first, and who gave it.
+func (g *getter) first(ctx context.Context, name string) (v value, c *client, err error) {
 	ctx, cancel := g.limit(ctx)
 	defer cancel()
-	err = g.retry(ctx, func() (err error) {
+	c = newClient(g.socketFor(name), g.from)
+	var last error
+	err = g.retry(ctx, func() error {
 		wait := time.Duration(0)
 		if g.wait {
 			wait = time.Until(g.until)
 		}
-		v, err = c.value(ctx, name, "", wait)
-		return err
+		c, _ = g.moved(c, name, last)
+		v, last = c.value(ctx, name, "", wait)
+		return last
 	})
-	return v, err
+	return v, c, err
+}
+
+// moved is who gives the token now. That is somebody else than c, whose answer
+// was err, when it is on another socket since a reload.
+func (g *getter) moved(c *client, name string, err error) (now *client, moved bool) {
+	if g.again == nil || !errors.Is(err, errAbsent) && !errors.Is(err, errUnknown) {
+		return c, false
+	}
+	p, err := g.again()
+	if err != nil {
+		return c, false
+	}
+	path := p.socketFor(name)
+	if path == "" || path == c.path {
+		return c, false
+	}
+	g.place = p
+	return newClient(path, p.from), true
 }
 
 // Between attempts to get what is not there yet.
@@ -295,6 +316,8 @@ const longestWait = time.Minute
 var (
 	// errNoValue says that there is a daemon and nothing to get from it now.
 	errNoValue = errors.New("no value")
+	// errUnknown says that there is no such token, or none for us.
+	errUnknown = errors.New("no such token")
 	// errSame says that there is no other version than the known one.
 	errSame = errors.New("no new version")
 )
@@ -317,6 +340,8 @@ func (c *client) value(ctx context.Context, name, known string, wait time.Durati
 	case http.StatusOK:
 	case http.StatusNotModified:
 		return value{}, errSame
+	case http.StatusNotFound:
+		return value{}, asKind{errUnknown, c.refusal(r, "get", name)}
 	case http.StatusServiceUnavailable:
 		return value{}, asKind{errNoValue, c.refusal(r, "get", name)}
 	default:

@@ -12,11 +12,10 @@ import (
 )
 
 // watch prints each new version until it is interrupted or nobody reads any
-// more. It outlives restarts of the daemon: what keeps it from getting values
-// meanwhile is said on stderr, once.
+// more. It outlives restarts of the daemon, and follows the token to another
+// socket: what keeps it from getting values meanwhile is said on stderr, once.
 func (g *getter) watch(ctx context.Context, name string, out printer) error {
-	path := g.socketFor(name)
-	if path == "" {
+	if g.socketFor(name) == "" {
 		return g.noSocket()
 	}
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT)
@@ -26,8 +25,7 @@ func (g *getter) watch(ctx context.Context, name string, out printer) error {
 		return err
 	}
 	defer stopLooking()
-	c := newClient(path, g.from)
-	v, err := g.first(ctx, c, name)
+	v, c, err := g.first(ctx, name)
 	if err == nil {
 		err = g.follow(ctx, c, name, v, out)
 	}
@@ -53,10 +51,15 @@ func (g *getter) follow(ctx context.Context, c *client, name string, v value, ou
 		limited, cancel := context.WithTimeout(ctx, longestWait+askTimeout)
 		next, err := c.value(limited, name, v.etag, longestWait)
 		cancel()
-		switch {
-		case err == nil:
+		if err == nil {
 			v, pause, said = next, firstRetry, ""
 			continue
+		}
+		moved := false
+		if c, moved = g.moved(c, name, err); moved {
+			continue
+		}
+		switch {
 		case errors.Is(err, errSame):
 			said = ""
 		case ctx.Err() != nil || !passing(err):

@@ -74,6 +74,26 @@ func TestGetWatchPrintsEachVersionAndOutlivesTheDaemon(t *testing.T) {
 	})
 }
 
+func TestWatchesFollowTheDaemonToAnotherSocket(t *testing.T) {
+	t.Parallel()
+	play(t, emulator.Options{}, func(s *scene) {
+		s.run(plot{})
+		s.ready()
+		values := s.alone("get", "bot", "--watch", "--config", "bot.yaml")
+		table := s.background("table", "status", "--watch", "--config", "bot.yaml")
+		s.printed(values, 1)
+		s.try(table.log.await(`^bot .* fresh `, 1))
+		s.write("bot.yaml", strings.Replace(s.text("bot.yaml"), s.path("s")+"}", s.path("moved")+"}", 1))
+		s.do(0, "", "get", "bot", "--wait", "--timeout", "20s", "--config", "bot.yaml")
+		s.do(0, "a new version is published", "refresh", "bot", "--config", "bot.yaml")
+		if lines := s.printed(values, 2); lines[1] != s.file() {
+			t.Error("it does not print the new value")
+		}
+		s.try(table.log.await(`^bot .* fresh .* 2 +(in|now)`, 1))
+		s.do(0, "", "status", "--socket", s.path("moved"))
+	})
+}
+
 // What the daemon says to a watch that knows a version, and what the watch
 // makes of it: it waits, prints what is new, and ends when its token is gone.
 func TestGetWatchNamesTheVersionItHas(t *testing.T) {

@@ -70,6 +70,18 @@ func newSurvey(p place) *survey {
 	return s
 }
 
+// renewed is s, or the survey of the sockets that the daemon has since a reload.
+func (s *survey) renewed() *survey {
+	if s.again == nil {
+		return s
+	}
+	p, err := s.again()
+	if err != nil || len(p.sockets) == 0 || slices.Equal(p.sockets, s.sockets) {
+		return s
+	}
+	return newSurvey(p)
+}
+
 // gaps are what a survey could not see.
 type gaps struct {
 	broken []error  // sockets that did not answer

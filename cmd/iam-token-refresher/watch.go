@@ -45,6 +45,9 @@ func (a *app) watch(ctx context.Context, s *survey, asJSON bool) error {
 	defer view.close()
 	for first := true; ; first = false {
 		doc, missing, err := s.take(ctx)
+		if err != nil || len(missing.broken) > 0 {
+			s = s.renewed()
+		}
 		notes := missing.words()
 		switch {
 		case ctx.Err() != nil:

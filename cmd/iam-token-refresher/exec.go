@@ -129,7 +129,7 @@ func (f *execFlags) changes(cmd *cobra.Command, args []string, alone bool) (func
 	}
 	for _, assignment := range f.env {
 		name, text, ok := strings.Cut(assignment, "=")
-		if !ok {
+		if !ok || name == "" {
 			return nil, usage(cmd, "--env: write NAME=TEMPLATE, for instance '%s=%s'", defaultVariable, defaultTemplate)
 		}
 		env[name] = text

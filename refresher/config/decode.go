@@ -30,6 +30,8 @@ type decoder struct {
 	tokens []*placedToken
 	token  *placedToken // being decoded; nil outside of tokens
 	paths  []placedPath // of the options being decoded
+
+	changed []string // keys of exec that the command line gave
 }
 
 // More mistakes than this are not looked for.
@@ -47,6 +49,9 @@ func (d *decoder) fail(at place, path, problem string) {
 		full = path + ": " + full
 	}
 	one := d.doc.errorAt(at, d.label+full)
+	if given := d.onCommandLine(path); given != "" {
+		one = Error{File: printable(given), Problem: maskShapes(printable(problem))}
+	}
 	one.bare = problem
 	d.errs = append(d.errs, one)
 	d.exhausted = len(d.errs) >= maxErrors

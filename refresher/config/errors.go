@@ -107,12 +107,13 @@ func (e Errors) sorted() Errors {
 		return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Col, b.Col))
 	})
 	type mistake struct {
+		file      string
 		line, col int
 		bare      string
 	}
 	seen := map[mistake]bool{}
 	return slices.DeleteFunc(e, func(one Error) bool {
-		m := mistake{one.Line, one.Col, one.bare}
+		m := mistake{one.File, one.Line, one.Col, one.bare}
 		again := seen[m]
 		seen[m] = true
 		return again

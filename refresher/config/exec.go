@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"maps"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -31,6 +32,33 @@ func defaultExec() Exec {
 	return Exec{OnRenew: Renewal{Restart: true}, RestartOn: "need", Merge: 30 * time.Second, StopSignal: stop, StopTimeout: 5 * time.Second, OnExit: "exit"}
 }
 
+// change has the command line change what the file says of the program, and
+// notes what it changed.
+func (d *decoder) change(e *Exec, by func(*Exec)) {
+	before := *e
+	by(e)
+	was, is := reflect.ValueOf(before), reflect.ValueOf(*e)
+	for _, f := range d.fieldsOf(was.Type()) {
+		if !reflect.DeepEqual(was.FieldByIndex(f.index).Interface(), is.FieldByIndex(f.index).Interface()) {
+			d.changed = append(d.changed, f.key)
+		}
+	}
+}
+
+// onCommandLine names what gave an option of exec on the command line, such as
+// "--env NAME"; it is empty for all other options.
+func (d *decoder) onCommandLine(path string) string {
+	key, ours := strings.CutPrefix(path, "exec.")
+	key, variable, _ := strings.Cut(key, ".")
+	switch {
+	case !ours || !slices.Contains(d.changed, key):
+		return ""
+	case key == "command":
+		return "PROGRAM"
+	}
+	return strings.TrimSpace("--" + strings.ReplaceAll(key, "_", "-") + " " + variable)
+}
+
 // checkExec checks the program, and that each token is of use to somebody.
 func (d *decoder) checkExec(c *Config, given bool) {
 	e := &c.Exec
@@ -56,26 +84,44 @@ func (d *decoder) checkExec(c *Config, given bool) {
 		names = append(names, t.Name)
 	}
 	named := map[string]bool{}
+	known := true // which tokens the variables name
 	for _, variable := range slices.Sorted(maps.Keys(e.Env)) {
-		for _, name := range e.namesIn(e.Env[variable]) {
+		wrong := func(what string) {
+			problem("env."+variable, what)
+			known = false
+		}
+		in, closed := e.namesIn(e.Env[variable])
+		if !closed {
+			wrong("holds {{ without }}: write a field as {{.Value}}")
+		}
+		for _, name := range in {
 			switch {
 			case name == "" && len(names) == 1:
 				named[names[0]] = true
 			case name == "" && len(names) > 1:
-				problem("env."+variable, fmt.Sprintf("there is more than one token: say whose field this is, for instance {{.%s.Value}}", names[0]))
+				wrong(fmt.Sprintf("there is more than one token: say whose field this is, for instance {{.%s.Value}}", names[0]))
 			case slices.Contains(names, name):
 				named[name] = true
 			case name != "":
-				problem("env."+variable, fmt.Sprintf("there is no token %q%s", name, suggest(name, names)))
+				wrong(fmt.Sprintf("there is no token %q%s", name, suggest(name, names)))
 			}
 		}
 	}
 	for _, t := range d.tokens {
 		d.labelToken(t)
+		field := "{{.Value}}"
+		if len(names) > 1 {
+			field = "{{." + t.decoded.Name + ".Value}}"
+		}
 		switch {
-		case len(t.decoded.Sinks) > 0 || t.badSinks || named[t.name]:
+		case len(t.decoded.Sinks) > 0 || t.badSinks || named[t.name] || !known:
+		case d.onCommandLine("exec.env") != "":
+			problem("env", fmt.Sprintf("names no value of %s, which has no sinks, so that nobody would get it: write for example '%s=%s'",
+				strings.TrimSuffix(t.label, ": "), defaultVariable, field))
 		case d.written(t.node, "sinks"):
 			d.fail(d.locate(t.node, "sinks", t.at), "sinks", "must not be empty")
+		case len(e.Env) > 0:
+			d.fail(placeOf(t.node), "sinks", "is missing, and no variable of exec.env holds "+field)
 		default:
 			d.fail(placeOf(t.node), "sinks", "is missing")
 		}
@@ -87,7 +133,8 @@ func (d *decoder) checkExec(c *Config, given bool) {
 // token they need not name it.
 func (e Exec) Tokens(all []Token) (names []string) {
 	for _, text := range e.Env {
-		for _, name := range e.namesIn(text) {
+		in, _ := e.namesIn(text)
+		for _, name := range in {
 			if name == "" && len(all) == 1 {
 				name = all[0].Name
 			}
@@ -101,13 +148,13 @@ func (e Exec) Tokens(all []Token) (names []string) {
 }
 
 // namesIn lists what stands before the fields of a template, empty for a field
-// alone.
-func (Exec) namesIn(text string) (names []string) {
+// alone. closed is false when a field has no end.
+func (Exec) namesIn(text string) (names []string, closed bool) {
 	for {
 		_, rest, found := strings.Cut(text, "{{")
 		inside, after, closed := strings.Cut(rest, "}}")
 		if !found || !closed {
-			return names
+			return names, !found
 		}
 		inside, _, _ = strings.Cut(inside, "|") // a function
 		inside = strings.TrimPrefix(strings.TrimSpace(inside), ".")

@@ -7,6 +7,13 @@ import (
 	"strings"
 )
 
+// flagsFile is what messages call all flags together, and namePath where the
+// token's name stands.
+const (
+	flagsFile = "flags"
+	namePath  = "tokens[0].name"
+)
+
 // given is a flag or variable that was given.
 type given struct {
 	Flag
@@ -26,7 +33,7 @@ func FromFlags(values map[string]string, kinds Kinds, opt LoadOptions) (*Config,
 		return nil, errs
 	}
 	text, origins := flagDocument(all)
-	doc, err := parseDocument("flags", []byte(text))
+	doc, err := parseDocument(flagsFile, []byte(text))
 	if err != nil {
 		return nil, blame(err.(Errors), origins)
 	}
@@ -102,7 +109,7 @@ func missingFlags(all []given, exec bool) (errs Errors) {
 	}
 	one := func(start, problem string) {
 		if len(find(start)) == 0 {
-			errs = append(errs, Error{File: "flags", Problem: problem + ": " + alternatives(start)})
+			errs = append(errs, Error{File: flagsFile, Problem: problem + ": " + alternatives(start)})
 		}
 	}
 	one("tokens[0].source.", "no source; give one of")
@@ -169,7 +176,7 @@ func (b *branch) child(key string) *branch {
 // flagDocument writes a document with one flag a line, and says which.
 func flagDocument(all []given) (text string, origins map[int]*given) {
 	if !slices.ContainsFunc(all, func(g given) bool { return g.Name == "name" }) {
-		all = append([]given{{Flag: Flag{Path: "tokens[0].name"}, value: defaultName, name: "flags"}}, all...)
+		all = append([]given{{Flag: Flag{Path: namePath}, value: defaultName}}, all...)
 	}
 	fileAt := slices.IndexFunc(all, func(g given) bool { return g.Name == "env-file" })
 	if fileAt >= 0 && !slices.ContainsFunc(all, func(g given) bool { return g.Name == "env-var" }) {
@@ -230,15 +237,20 @@ func (g *given) yaml() string {
 	return quote(g.value)
 }
 
-// blame names flags instead of lines.
+// blame names flags instead of lines. The line of the name begins the token: what
+// is found there is about the token, unless it says that it is about the name.
 func blame(errs Errors, origins map[int]*given) Errors {
 	blamed := make(Errors, 0, len(errs))
 	for _, e := range errs {
-		if g, ok := origins[e.Line]; ok {
+		if e.Line == 0 && e.File != flagsFile {
+			blamed = append(blamed, e)
+			continue
+		}
+		if g, ok := origins[e.Line]; ok && (g.Path != namePath || strings.HasPrefix(e.Problem, "name: ")) {
 			blamed = append(blamed, g.problem(e.bare))
 			continue
 		}
-		blamed = append(blamed, Error{File: "flags", Problem: e.Problem, bare: e.bare})
+		blamed = append(blamed, Error{File: flagsFile, Problem: e.Problem, bare: e.bare})
 	}
 	return blamed
 }

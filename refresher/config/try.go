@@ -60,7 +60,7 @@ func (doc *document) config(kinds Kinds, opt LoadOptions) (*decoder, *Config) {
 	if list, ok := d.entries(doc.body, "", "a map of keys (tokens: and others)"); ok {
 		d.object(list, reflect.ValueOf(&c).Elem(), "", place{}, nil)
 		if opt.Exec != nil {
-			opt.Exec(&c.Exec)
+			d.change(&c.Exec, opt.Exec)
 		}
 		d.checkExec(&c, opt.Exec != nil)
 		d.checkConfig(&c)

@@ -13,7 +13,7 @@ func (a *app) build(ctx context.Context, from origin, repaired func(*daemon.Daem
 		Load:       from.read,
 		ConfigPath: from.path,
 		Stdin:      os.Stdin,
-		Stdout:     a.stdout,
+		Stdout:     a.stdout.file,
 		Stderr:     a.stderr,
 		Version:    buildVersion().Version,
 		Repaired:   repaired,

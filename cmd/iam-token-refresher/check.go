@@ -52,7 +52,7 @@ publishes nothing, and may run beside a daemon.`,
 		if err != nil {
 			return err
 		}
-		list := tickList{app: a, screen: a.screenOf(a.stdout)}
+		list := tickList{app: a, screen: a.screenOf(a.stdout.file)}
 		if discover != "" {
 			err = d.DiscoverOrg(ctx, discover, list.add)
 		} else {

@@ -84,22 +84,23 @@ func passing(err error) bool {
 	return errors.Is(err, errAbsent) || errors.Is(err, errNoValue) || errors.Is(err, errUnanswered)
 }
 
-// untilUnread is ctx until nobody can read any more what is written to f, a
+// untilUnread is ctx until nobody can read any more what is written to o, a
 // pipe perhaps: it may be hours until the next write finds out. Until stop,
-// such a write is an error and does not end the program.
-func untilUnread(ctx context.Context, f *os.File) (_ context.Context, stop func(), err error) {
+// such a write is an error and does not end the program, and it is a usual end.
+func untilUnread(ctx context.Context, o *answers) (_ context.Context, stop func(), err error) {
 	wake, waker, err := os.Pipe()
 	if err != nil {
 		return nil, nil, err
 	}
 	signal.Ignore(syscall.SIGPIPE)
+	o.mayBeDeserted()
 	ctx, cancel := context.WithCancel(ctx)
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
 		defer cancel()
 		// No events are asked for: errors and hang-ups are always told.
-		fds := []unix.PollFd{{Fd: int32(f.Fd())}, {Fd: int32(wake.Fd())}}
+		fds := []unix.PollFd{{Fd: int32(o.file.Fd())}, {Fd: int32(wake.Fd())}}
 		for {
 			if _, err := unix.Poll(fds, -1); !errors.Is(err, unix.EINTR) {
 				return

@@ -14,8 +14,8 @@ func main() { os.Exit(run(context.Background(), arguments(os.Args), os.Stdout, o
 
 // run carries out one command line and returns the exit code.
 func run(ctx context.Context, args []string, stdout, stderr *os.File) int {
-	a := &app{args: args, stdin: os.Stdin, stdout: stdout, stderr: stderr, lookupEnv: os.LookupEnv}
-	err := a.root().ExecuteContext(ctx)
+	a := &app{args: args, stdin: os.Stdin, stdout: &answers{file: stdout}, stderr: stderr, lookupEnv: os.LookupEnv}
+	err := a.stdout.outcome(a.root().ExecuteContext(ctx))
 	told := make(chan struct{})
 	go func() {
 		defer close(told)

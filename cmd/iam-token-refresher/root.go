@@ -12,10 +12,11 @@ import (
 
 // app is what the commands share of their surroundings.
 type app struct {
-	args           []string
-	stdin          *os.File
-	stdout, stderr *os.File
-	lookupEnv      func(string) (string, bool)
+	args      []string
+	stdin     *os.File
+	stdout    *answers
+	stderr    *os.File
+	lookupEnv func(string) (string, bool)
 }
 
 // env returns a variable; an empty one is none.

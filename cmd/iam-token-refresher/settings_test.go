@@ -18,7 +18,7 @@ func testApp(t *testing.T, env map[string]string, args ...string) *app {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { devNull.Close() })
-	return &app{args: args, stdout: devNull, stderr: devNull, lookupEnv: func(name string) (string, bool) {
+	return &app{args: args, stdout: &answers{file: devNull}, stderr: devNull, lookupEnv: func(name string) (string, bool) {
 		value, ok := env[name]
 		return value, ok
 	}}

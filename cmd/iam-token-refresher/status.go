@@ -51,7 +51,7 @@ wrong with it. The exit code is 0 when the daemon answered, whatever it said;
 		for _, note := range missing.words() {
 			say(a.stderr, note)
 		}
-		return a.show(a.stdout, doc, output.json(), a.screenOf(a.stdout))
+		return a.show(a.stdout, doc, output.json(), a.screenOf(a.stdout.file))
 	}
 	return cmd
 }

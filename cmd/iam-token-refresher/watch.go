@@ -81,7 +81,7 @@ type view struct {
 }
 
 func (a *app) newView(asJSON bool) *view {
-	return &view{app: a, asJSON: asJSON, inPlace: !asJSON && a.screenOf(a.stdout).terminal}
+	return &view{app: a, asJSON: asJSON, inPlace: !asJSON && a.screenOf(a.stdout.file).terminal}
 }
 
 func (v *view) close() {
@@ -137,7 +137,7 @@ func changeable(doc status.Document, notes []string) string {
 
 // redraw draws a frame over the last one.
 func (v *view) redraw(doc status.Document, notes []string, ok bool) error {
-	s := v.screenOf(v.stdout) // it may have been resized
+	s := v.screenOf(v.stdout.file) // it may have been resized
 	var frame bytes.Buffer
 	if ok {
 		if err := v.show(&frame, doc, v.asJSON, s); err != nil {

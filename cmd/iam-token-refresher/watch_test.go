@@ -61,7 +61,7 @@ func TestPipeGetsATableForEachChangeAndNoOther(t *testing.T) {
 	}
 	defer out.Close()
 	a := testApp(t, nil)
-	a.stdout, a.stderr = out, out
+	a.stdout, a.stderr = &answers{file: out}, out
 	v := a.newView(false)
 	for i, version := range []uint64{1, 1, 2, 2, 2} {
 		doc := status.Document{At: time.Unix(int64(i), 0), Tokens: []status.Token{{Name: "bot", State: refresher.Fresh, Version: version}}}

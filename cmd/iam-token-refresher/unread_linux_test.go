@@ -83,9 +83,13 @@ func TestALogThatNobodyReadsIsNoneOfTheTokens(t *testing.T) {
 					s.try(reader.Close())
 				}
 				ended := startUnheard(s.T, cmd, writer)
-				s.soon(func() bool {
-					_, err := os.Stat(s.path("bot.token"))
-					return err == nil
+				s.soon(func() bool { // its log cannot tell
+					resp, err := http.Get("http://" + s.health + "/readyz")
+					if err != nil {
+						return false
+					}
+					defer resp.Body.Close()
+					return resp.StatusCode == http.StatusOK
 				})
 				before := s.read()
 				code, body := s.ask(s.socket, http.MethodPost, "http://localhost/v1/tokens/bot/refresh")

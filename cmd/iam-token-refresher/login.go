@@ -49,7 +49,8 @@ Then log in. The usual way prints a code and the address of a page to enter it
 on, in any browser on any machine, and waits. At the end the lines for the
 configuration are printed. Log in again whenever the daemon says so.
 
-Run as root, it gives the files to the owner of the directory they are in.`
+Run as root, it gives the files to the owner of the directory they are in; where
+others may write, too, they stay root's.`
 
 const loginExample = `  iam-token-refresher login --client-id 5f1e0e3b7c9d4a62b8d1f04c6a7e9b13 \
     --client-secret-file /var/lib/iam-token-refresher/oauth.secret \

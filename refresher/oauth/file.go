@@ -101,22 +101,57 @@ func readLogin(path string) (Login, error) {
 
 // writeOptions keep the owner of the file: root may log in, or check, for a
 // daemon that is somebody else. A new file in somebody's own directory is that
-// somebody's.
-func writeOptions(path string) atomicfile.Options {
+// somebody's. Neither must have got there by being first: see [entrusted].
+func writeOptions(path string) (atomicfile.Options, error) {
 	opt := atomicfile.Options{Mode: 0o600, UID: -1, GID: -1}
 	if os.Geteuid() != 0 {
-		return opt
+		return opt, nil
 	}
+	from := path
 	st, err := os.Lstat(path)
 	if err != nil {
-		if st, err = os.Stat(filepath.Dir(path)); err != nil || st.Mode()&(fs.ModeSticky|0o022) != 0 {
-			return opt
+		from = filepath.Dir(path)
+		if st, err = os.Stat(from); err != nil || openToOthers(st) {
+			return opt, nil
 		}
+	}
+	if err := entrusted(from); err != nil {
+		return opt, err
 	}
 	if uid, gid := owner(st); uid >= 0 {
 		opt.UID, opt.GID = uid, gid
 	}
-	return opt
+	return opt, nil
+}
+
+// openToOthers tells whether others than its owner may put files into dir.
+func openToOthers(dir fs.FileInfo) bool { return dir.Mode()&0o022 != 0 }
+
+// entrusted refuses to give what is stored to the owner of what is at path,
+// unless none but root and that owner can have put it there, nor the
+// directories above it: else whoever came first to a place like /tmp would be
+// given the login.
+func entrusted(path string) error {
+	dir, err := filepath.EvalSymlinks(filepath.Dir(path))
+	if err != nil {
+		return err
+	}
+	for at := filepath.Join(dir, filepath.Base(path)); at != dir; at, dir = dir, filepath.Dir(dir) {
+		st, err := os.Lstat(at)
+		if err != nil {
+			return err
+		}
+		in, err := os.Stat(dir)
+		if err != nil {
+			return err
+		}
+		maker, _ := owner(st)
+		lord, _ := owner(in)
+		if maker > 0 && (openToOthers(in) || lord != 0 && lord != maker) {
+			return fmt.Errorf("%s belongs to uid %d, who would be given what is stored, and others than root and that user may write %s (mode %04o): remove %[1]s, or choose a directory that only root or the daemon's user may write", at, maker, dir, in.Mode().Perm())
+		}
+	}
+	return nil
 }
 
 // owner returns -1, -1 where the system does not say.
@@ -132,5 +167,22 @@ func writeLogin(path string, l Login) error {
 	if err != nil {
 		return err
 	}
-	return atomicfile.Write(path, data, writeOptions(path))
+	return write(path, data)
+}
+
+func write(path string, data []byte) error {
+	opt, err := writeOptions(path)
+	if err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	return atomicfile.Write(path, data, opt)
+}
+
+// checkWrite tells whether write would work.
+func checkWrite(path string) error {
+	opt, err := writeOptions(path)
+	if err != nil {
+		return fmt.Errorf("%s cannot be written: %w", path, err)
+	}
+	return atomicfile.Check(path, opt)
 }

@@ -14,8 +14,6 @@ import (
 	"time"
 
 	"golang.org/x/oauth2"
-
-	"iam-token-refresher/refresher/atomicfile"
 )
 
 // Client logs people in. Its methods may be called concurrently.
@@ -253,7 +251,7 @@ func (c *Client) Keep(ctx context.Context, path string, l Login) error {
 // CheckKeep tells whether Keep would work, and whether the file that is there
 // may be replaced. It writes nothing.
 func CheckKeep(path string) error {
-	if err := atomicfile.Check(path, writeOptions(path)); err != nil {
+	if err := checkWrite(path); err != nil {
 		return err
 	}
 	f, _, err := openRegular(loginKind, path, syscall.O_NOFOLLOW)

@@ -118,7 +118,7 @@ func (f *loginFile) lockOthers(ctx context.Context) (unlock func(), err error) {
 	if err == nil {
 		// Else the daemon could not lock what root locked once. Only what we made
 		// is given away: what was there may be a link to anything.
-		if opt := writeOptions(f.path); opt.UID >= 0 {
+		if opt, err := writeOptions(f.path); err == nil && opt.UID >= 0 {
 			_ = lock.Chown(opt.UID, opt.GID)
 		}
 	} else if errors.Is(err, fs.ErrExist) {

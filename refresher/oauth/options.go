@@ -9,7 +9,6 @@ import (
 	"strings"
 
 	"iam-token-refresher/refresher"
-	"iam-token-refresher/refresher/atomicfile"
 )
 
 // Options is the source oauth: the token of a login that is kept fresh.
@@ -118,5 +117,5 @@ func KeepSecret(path, text string) error {
 	if _, err := clean(text); err != nil {
 		return fmt.Errorf("what was given %w", err)
 	}
-	return atomicfile.Write(path, []byte(text+"\n"), writeOptions(path))
+	return write(path, []byte(text+"\n"))
 }

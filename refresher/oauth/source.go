@@ -11,7 +11,6 @@ import (
 	"golang.org/x/oauth2"
 
 	"iam-token-refresher/refresher"
-	"iam-token-refresher/refresher/atomicfile"
 )
 
 // source gives the token of a stored login. Most mints read the file and give
@@ -158,7 +157,7 @@ func (s *source) renew(ctx context.Context) (refresher.Minted, error) {
 		return refresher.Minted{}, s.hopeless("the stored token was rejected although it had been refreshed for that reason " + ago(now.Sub(l.RefusedAt)) + " ago")
 	}
 	// What cannot be stored must not be asked for: it would use up what is there.
-	if err := atomicfile.Check(s.options.TokenFile, writeOptions(s.options.TokenFile)); err != nil {
+	if err := checkWrite(s.options.TokenFile); err != nil {
 		return refresher.Minted{}, fmt.Errorf(refreshing+": %w", err)
 	}
 	s.Logins.underWay.Add(1)

@@ -17,9 +17,9 @@ type EnvFileOptions struct {
 	Variables map[string]string `yaml:"variables" doc:"name: template as of a file, for instance YC_TOKEN: \"{{.Value}}\"" check:"required"`
 	Dialect   string            `yaml:"dialect" doc:"left out: one spelling that systemd, docker --env-file and sh read alike; shell or docker: any value, spelled for that reader alone"`
 	Mode      FileMode          `yaml:"mode" doc:"quoted octal permissions, whatever the umask (default \"0600\", with a group \"0640\")"`
-	Owner     string            `yaml:"owner" doc:"user that the file belongs to, by name or number (default: ours); only root may give files away"`
+	Owner     string            `yaml:"owner" doc:"user that the file belongs to, by name or number (default: ours, or with write: in_place whose it is); only root may give files away"`
 	Group     string            `yaml:"group" doc:"group that the file belongs to, by name or number (default: what a new file gets)"`
-	Write     string            `yaml:"write" doc:"rename: a reader never sees half a token (default); in_place: for a file that is mounted by itself, a torn read is possible"`
+	Write     string            `yaml:"write" doc:"rename: a reader never sees half a token (default); in_place: for a file that is mounted by itself, a torn read is possible; a file that is there and not mounted must belong to us, root or owner"`
 }
 
 // Validate finds what can be told without looking at the system; each template

@@ -20,9 +20,9 @@ type FileOptions struct {
 	Format   string   `yaml:"format" doc:"raw: the value alone, without a newline (default); json: an object with name, value, type, expires_at, lineage, version and published_at; header: a line for curl -H @FILE; template: the text in template"`
 	Template string   `yaml:"template" doc:"text with {{.Value}}, {{.Name}}, {{.Type}}, {{.ExpiresAt}} (RFC 3339), {{.Version}}, {{.OrgID}} (of the probe), spelled for JSON, sh or in base64 by {{.Value | json}}, {{.Value | shell}}, {{.Value | base64}}"`
 	Mode     FileMode `yaml:"mode" doc:"quoted octal permissions, whatever the umask (default \"0600\", with a group \"0640\")"`
-	Owner    string   `yaml:"owner" doc:"user that the file belongs to, by name or number (default: ours); only root may give files away"`
+	Owner    string   `yaml:"owner" doc:"user that the file belongs to, by name or number (default: ours, or with write: in_place whose it is); only root may give files away"`
 	Group    string   `yaml:"group" doc:"group that the file belongs to, by name or number (default: what a new file gets)"`
-	Write    string   `yaml:"write" doc:"rename: a reader never sees half a token (default); in_place: for a file that is mounted by itself, a torn read is possible"`
+	Write    string   `yaml:"write" doc:"rename: a reader never sees half a token (default); in_place: for a file that is mounted by itself, a torn read is possible; a file that is there and not mounted must belong to us, root or owner"`
 }
 
 // Validate finds what can be told without looking at the system.

@@ -28,7 +28,8 @@ type Options struct {
 	UID, GID int
 	// InPlace overwrites a file that exists instead of replacing it. A reader
 	// may see half of the old and half of the new content, and a crash may
-	// leave that.
+	// leave that. The file must belong to us, root or UID, unless it is a mount
+	// of its own: then whoever made the mount has said whose it is.
 	InPlace bool
 }
 
@@ -114,6 +115,9 @@ func overwrite(path string, data []byte, opt Options) error {
 		return bare(err)
 	}
 	if err := checkType(st); err != nil {
+		return err
+	}
+	if err := checkOwner(path, st, opt); err != nil {
 		return err
 	}
 	if err := setAttributes(f, opt); err != nil {

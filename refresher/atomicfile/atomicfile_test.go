@@ -71,11 +71,42 @@ func TestWriteGivesTheFileToItsOwnerAndGroup(t *testing.T) {
 	for _, inPlace := range []bool{false, true} {
 		opt.InPlace = inPlace
 		opt.UID++
+		must(t, os.RemoveAll(path))
+		must(t, os.WriteFile(path, nil, 0o600))
 		must(t, Write(path, []byte("x"), opt))
 		if uid, gid := owner(stat(t, path)); uid != opt.UID || gid != 2345 {
 			t.Errorf("it belongs to %d:%d, want %d:2345", uid, gid, opt.UID)
 		}
 		must(t, Holds(path, []byte("x"), opt))
+	}
+}
+
+func TestNothingIsWrittenIntoAFileOfSomebodyElse(t *testing.T) {
+	t.Parallel()
+	if os.Geteuid() != 0 {
+		t.Skip("only root may give files away")
+	}
+	path := filepath.Join(t.TempDir(), "token")
+	must(t, os.WriteFile(path, nil, 0o600))
+	must(t, os.Chown(path, 1234, 2345))
+	for uid, want := range map[int]string{-1: "it belongs to user 1234", 0: "remove it", 1235: "or set `owner: \"1234\"`"} {
+		opt := Options{Mode: 0o600, UID: uid, GID: -1, InPlace: true}
+		wantError(t, "Check", Check(path, opt), want)
+		wantError(t, "Write", Write(path, []byte("x"), opt), want)
+		if got := stat(t, path); got.Size() != 0 {
+			t.Errorf("for owner %d it holds %d bytes", uid, got.Size())
+		}
+	}
+	if uid, _ := owner(stat(t, path)); uid != 1234 {
+		t.Errorf("it was given to %d", uid)
+	}
+	opt := Options{Mode: 0o600, UID: 1234, GID: -1, InPlace: true}
+	must(t, Check(path, opt))
+	must(t, Write(path, []byte("x"), opt))
+	// Replaced, it is ours.
+	must(t, Write(path, []byte("x"), plain))
+	if uid, _ := owner(stat(t, path)); uid != 0 {
+		t.Errorf("it belongs to %d", uid)
 	}
 }
 

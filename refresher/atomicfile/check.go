@@ -71,12 +71,26 @@ func checkOverwrite(path string, opt Options) error {
 	if err != nil {
 		return bare(err)
 	}
+	if err := checkOwner(path, st, opt); err != nil {
+		return err
+	}
 	if err := sameAttributes(st, opt); err != nil {
 		if uid, _ := owner(st); os.Geteuid() != 0 && os.Geteuid() != uid {
 			return fmt.Errorf("%w, and it is not ours to change: change it by hand", err)
 		}
 	}
 	return nil
+}
+
+// checkOwner refuses to write into the file of somebody else, who would read
+// what is written. To give it to another user first would not do: who has it
+// open already goes on reading it.
+func checkOwner(path string, st fs.FileInfo, opt Options) error {
+	uid, _ := owner(st)
+	if uid <= 0 || uid == os.Geteuid() || uid == opt.UID || isMountPoint(path) {
+		return nil
+	}
+	return fmt.Errorf("it belongs to user %d, who would read what is written into it: remove it, or set `owner: \"%[1]d\"` if that user is meant to", uid)
 }
 
 // checkSticky finds the file of somebody else in a directory such as /tmp.

@@ -420,6 +420,35 @@ func TestARestartServesTheSavedValueAtOnce(t *testing.T) {
 	})
 }
 
+func TestAnExpiryThatCannotBeWrittenIsTheLastThatCan(t *testing.T) {
+	last := time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC)
+	for _, end := range []time.Time{
+		last, last.In(time.FixedZone("", -5*3600)), time.Date(9999, 12, 31, 23, 59, 59, 0, time.FixedZone("", -5*3600)),
+		time.Date(250000, 1, 1, 0, 0, 0, 0, time.UTC),
+	} {
+		t.Run(end.Format(time.RFC3339), func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				g := newRig(12 * time.Hour)
+				g.cloud.set(func(int) (Minted, error) {
+					return Minted{Value: NewValue("one for ever"), Type: TypeIAM, ExpiresAt: end}, nil
+				}, nil)
+				g.run(t, Options{})
+				s := g.status(t)
+				if s.Health != Fresh || s.Version == nil || !s.Version.ExpiresAt.Equal(last) {
+					t.Fatalf("status %+v", s)
+				}
+				if _, err := s.Version.ExpiresAt.UTC().MarshalJSON(); err != nil {
+					t.Error(err)
+				}
+				pass(24 * time.Hour)
+				if s := g.status(t); s.Health != Fresh || s.NextRefresh.Year() > 9999 {
+					t.Errorf("a day later: %+v", s)
+				}
+			})
+		})
+	}
+}
+
 func TestAStoreThatFailsBlocksNothing(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		g := newRig(12 * time.Hour)

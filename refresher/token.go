@@ -16,7 +16,8 @@ const (
 type Minted struct {
 	Value Value
 	Type  string // TypeIAM or TypeOAuth
-	// ExpiresAt is wall time; zero when the source does not know.
+	// ExpiresAt is wall time; zero when the source does not know. What is
+	// beyond the year 9999 is taken for its end.
 	ExpiresAt time.Time
 	// ServerTime is the time that the answering server's Date header named;
 	// zero when there was none. The local clock is judged by it.

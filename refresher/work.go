@@ -77,6 +77,7 @@ func (r *Refresher) mintAlone(source Source, refused []Value, end func(Minted, e
 			defer cancel()
 			before := r.clock.moment()
 			m, err := source.Mint(WithRefused(ctx, refused...))
+			m.ExpiresAt = writable(m.ExpiresAt)
 			after := r.clock.moment()
 			return func() {
 				r.minters.release()
@@ -93,6 +94,15 @@ func (r *Refresher) mintAlone(source Source, refused []Value, end func(Minted, e
 			}
 		})
 	})
+}
+
+// writable is t, or the last moment that can be written: JSON and RFC 3339 have
+// no years after 9999, and some write "never" so that it is one in UTC.
+func writable(t time.Time) time.Time {
+	if last := time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC); t.After(last) {
+		return last
+	}
+	return t
 }
 
 // unfit says why a minted value cannot even be a candidate.

@@ -61,6 +61,13 @@ func TestTheExampleOfTheDocumentationIsUnderstood(t *testing.T) {
 	}
 }
 
+func TestAFileInUTF16IsNamed(t *testing.T) {
+	t.Parallel()
+	if _, err := parse("\xff\xfet\x00o\x00"); err == nil || err.Error() != "bot.yaml: is UTF-16, as PowerShell writes it: save it as UTF-8" {
+		t.Errorf("got %v", err)
+	}
+}
+
 func TestTwoReadingsOfOneFileAreDeeplyEqual(t *testing.T) {
 	t.Parallel()
 	text := with(t, `schedule: "@every 1h"`, `cron: "TZ=Europe/Moscow 17 * * * *"`)

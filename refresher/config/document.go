@@ -11,6 +11,8 @@ import (
 	"github.com/goccy/go-yaml/lexer"
 	"github.com/goccy/go-yaml/parser"
 	"github.com/goccy/go-yaml/token"
+
+	"iam-token-refresher/refresher"
 )
 
 // Limits of what is read. The YAML parser is recursive (also over the keys of
@@ -111,7 +113,10 @@ const problemEmpty = "is empty: a configuration needs at least tokens, each with
 // normalize returns the text with Unix line ends (the lexer counts others
 // twice after comments) and without a byte order mark.
 func normalize(data []byte) (text string, at place, problem string) {
-	data = bytes.TrimPrefix(data, []byte("\ufeff"))
+	data, err := refresher.Text(data)
+	if err != nil {
+		return "", place{}, err.Error()
+	}
 	data = bytes.ReplaceAll(data, []byte("\r\n"), []byte("\n"))
 	data = bytes.ReplaceAll(data, []byte("\r"), []byte("\n"))
 	text = string(data)

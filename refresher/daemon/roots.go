@@ -9,6 +9,8 @@ import (
 	"os"
 	"sync"
 	"time"
+
+	"iam-token-refresher/refresher"
 )
 
 // bundles are the places of the CA bundle on Linux distributions, the commonest
@@ -45,6 +47,9 @@ func roots(system authorities, extra []byte) (*x509.CertPool, error) {
 	pool, err := system()
 	if err != nil {
 		return nil, err
+	}
+	if extra, err = refresher.Text(extra); err != nil {
+		return nil, fmt.Errorf("it %w", err)
 	}
 	if len(extra) > 0 && !pool.AppendCertsFromPEM(extra) {
 		return nil, errors.New("it holds no certificate in PEM form (-----BEGIN CERTIFICATE-----)")

@@ -15,7 +15,7 @@ import (
 // maxFile bounds the files with keys and tokens, in bytes.
 const maxFile = 64 << 10
 
-// readFile reads a small regular file, links followed. It does not block on a
+// readFile reads a small regular file of text, links followed. It does not block on a
 // pipe. The error names the file and what to do.
 func readFile(kind, path string) ([]byte, fs.FileInfo, error) {
 	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK|syscall.O_CLOEXEC, 0)
@@ -40,6 +40,9 @@ func readFile(kind, path string) ([]byte, fs.FileInfo, error) {
 		return nil, nil, fmt.Errorf("%s %s is empty", kind, path)
 	case len(content) > maxFile:
 		return nil, nil, fmt.Errorf("%s %s has more than %d bytes: is it the right file?", kind, path, maxFile)
+	}
+	if content, err = refresher.Text(content); err != nil {
+		return nil, nil, fmt.Errorf("%s %s %w", kind, path, err)
 	}
 	return content, info, nil
 }

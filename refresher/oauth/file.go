@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"syscall"
 
+	"iam-token-refresher/refresher"
 	"iam-token-refresher/refresher/atomicfile"
 )
 
@@ -46,6 +47,9 @@ func readAll(kind, path string, f *os.File) ([]byte, error) {
 		return nil, fileError(kind, path, err)
 	case len(content) > maxFile:
 		return nil, fmt.Errorf("%s %s has more than %d bytes: is it the right file?", kind, path, maxFile)
+	}
+	if content, err = refresher.Text(content); err != nil {
+		return nil, fmt.Errorf("%s %s %w", kind, path, err)
 	}
 	return content, nil
 }

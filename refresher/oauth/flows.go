@@ -263,7 +263,10 @@ func CheckKeep(path string) error {
 	}
 	defer f.Close()
 	content, err := readAll(loginKind, path, f)
-	if err == nil && len(content) > 0 {
+	if err != nil {
+		return err
+	}
+	if len(content) > 0 {
 		_, err = decodeLogin(content)
 	}
 	if errors.Is(err, errForeign) {

@@ -102,3 +102,18 @@ func (w *world) squatDir(dir string) string {
 	w.try(os.Chown(filepath.Join(dir, "app"), 54321, 54321))
 	return filepath.Join(dir, "app", "login")
 }
+
+func TestWhatIsNoLoginIsNotOverwritten(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "login")
+	for content, want := range map[string]string{
+		"mine": "it is not overwritten", "\xff\xfem\x00": "is UTF-16", strings.Repeat("m", maxFile+1): "is it the right file?", "": "",
+	} {
+		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := CheckKeep(path); want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
+			t.Errorf("%.9q: %v, want %q", content, err, want)
+		}
+	}
+}

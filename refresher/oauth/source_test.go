@@ -412,7 +412,10 @@ func TestUnfitFilesAreRefusedWithWhatToDo(t *testing.T) {
 		_ = name
 	}
 	reset()
-	for text, words := range map[string]string{"": "is empty", "two words": "has a blank"} {
+	w.write("secret", "\ufeff"+emulator.ClientSecret+"\r\n")
+	_, err = w.options().New(w.config)
+	w.try(err)
+	for text, words := range map[string]string{"": "is empty", "two words": "has a blank", "\xff\xfew\x00": "is UTF-16"} {
 		w.write("secret", text)
 		_, err := w.options().New(w.config)
 		w.says(err, words)

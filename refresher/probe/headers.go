@@ -2,6 +2,7 @@ package probe
 
 import (
 	"bufio"
+	"bytes"
 	"fmt"
 	"io"
 	"maps"
@@ -87,8 +88,15 @@ func readHeaders(path string) ([]headerTemplate, error) {
 		return nil, fmt.Errorf("read headers_file: %w", err)
 	}
 	defer func() { _ = f.Close() }()
+	content, err := io.ReadAll(io.LimitReader(f, maxHeadersFile))
+	if err != nil {
+		return nil, fmt.Errorf("read headers_file %s: %w", path, err)
+	}
+	if content, err = refresher.Text(content); err != nil {
+		return nil, fmt.Errorf("headers_file %s %w", path, err)
+	}
 	var list []headerTemplate
-	lines := bufio.NewScanner(io.LimitReader(f, maxHeadersFile))
+	lines := bufio.NewScanner(bytes.NewReader(content))
 	for n := 1; lines.Scan(); n++ {
 		line := strings.TrimSpace(lines.Text())
 		if line == "" || strings.HasPrefix(line, "#") {

@@ -115,7 +115,7 @@ func TestHeadersFileIsReadWhenTheProbeIsMade(t *testing.T) {
 	t.Parallel()
 	seen := make(chan *http.Request, 1)
 	s := server(t, func(_ http.ResponseWriter, r *http.Request) { seen <- r })
-	o := probe.HTTPOptions{URL: s.URL, HeadersFile: headersFile(t, "# comment\n\n  Authorization :  Bearer {{.Value}}  \r\nX-Key: a:b\n")}
+	o := probe.HTTPOptions{URL: s.URL, HeadersFile: headersFile(t, "\ufeff# comment\n\n  Authorization :  Bearer {{.Value}}  \r\nX-Key: a:b\n")}
 	if got := o.Rebuild(); !slices.Equal(got, []string{o.HeadersFile}) {
 		t.Errorf("rebuilt when %v change", got)
 	}
@@ -135,6 +135,7 @@ func TestHeadersFileIsReadWhenTheProbeIsMade(t *testing.T) {
 func TestBadHeadersFileIsToldByItsLineAlone(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]string{
+		"\xff\xfeA\x00:\x00":               "is UTF-16",
 		"":                                 "no line holds {{.Value}}",
 		"A: hush-hush":                     "no line holds {{.Value}}",
 		"A: {{.Value}}\nhush-hush":         "line 2: is not 'Name: template'",

@@ -322,12 +322,12 @@ func (d *Daemon) Reload(ctx context.Context) (string, error) {
 		ring(d.reread)
 		return "", errUnconfigured
 	}
-	return d.change(ctx, "configuration", func(old *plan) (*plan, error) { return d.load(old) })
+	return d.change(ctx, configuration.String(), func(old *plan) (*plan, error) { return d.load(old) })
 }
 
 // rebuild does the same for files that sources and probes are made of.
-func (d *Daemon) rebuild(ctx context.Context) (string, error) {
-	return d.change(ctx, "key", func(old *plan) (*plan, error) { return d.builder.build(old.cfg, old) })
+func (d *Daemon) rebuild(ctx context.Context, of what) (string, error) {
+	return d.change(ctx, of.String(), func(old *plan) (*plan, error) { return d.builder.build(old.cfg, old) })
 }
 
 // sinksTimeout is how long a change waits for its sinks to be written.

@@ -242,6 +242,26 @@ func TestWhatChangesBeforeItIsWatchedIsFollowed(t *testing.T) {
 	})
 }
 
+func TestTheLogSaysWhatItIsThatDoesNotChange(t *testing.T) {
+	t.Parallel()
+	g := build(t, emulator.Options{})
+	headers := filepath.Join(g.dir, "headers")
+	g.replace("headers", []byte("Authorization: Bearer {{.Value}}\nX-Cloud-Org-ID: "+emulator.CloudOrgID+"\n"))
+	g.run()
+	g.logged("ready")
+	g.edit("tracker: {cloud_org_id: "+emulator.CloudOrgID+"}", "http: {url: \""+g.cloud.Endpoints().Tracker+"/v3/myself\", headers_file: "+headers+"}")
+	g.logged("configuration changed")
+	for _, c := range []struct{ name, content, says string }{
+		{"ca.pem", "no certificate", "ca_file not changed, the old one stays in force"},
+		{"headers", "nonsense", "headers_file and ca_file not changed, the old one stays in force"},
+	} {
+		g.replace(c.name, []byte(c.content))
+		if line := g.logged(c.says); strings.Contains(line, "key") {
+			t.Error(line)
+		}
+	}
+}
+
 func TestABrokenKeyIsRefusedAndTheOldOneStays(t *testing.T) {
 	t.Parallel()
 	g := start(t)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"io/fs"
 	"os"
+	"strings"
 	"sync"
 	"time"
 
@@ -31,14 +32,30 @@ type watches struct {
 // writes, or what plans are made of.
 type followed struct{ path, token, sink string }
 
-// what changed on disk.
+// what changed on disk, all in one.
 type what int
 
 const (
-	nothing what = iota
-	keys         // a file that a source or probe is made of
-	configuration
+	keys          what = 1 << iota // files that sources are made of
+	headers                        // files that probes are made of
+	trusted                        // the file of ca_file
+	configuration                  // which is all of them
+	nothing       what = 0
 )
+
+// String is what it is called in the log.
+func (w what) String() string {
+	if w&configuration != 0 {
+		return "configuration"
+	}
+	var names []string
+	for i, name := range [...]string{"key", "headers_file", "ca_file"} {
+		if w&(1<<i) != 0 {
+			names = append(names, name)
+		}
+	}
+	return strings.Join(names, " and ")
+}
 
 func newWatches(d *Daemon) (*watches, error) {
 	w, err := watch.New(watch.Options{Log: d.log.Logger})
@@ -81,7 +98,7 @@ func (ws *watches) tell(c what) {
 		case ws.changed <- c:
 			return
 		case waiting := <-ws.changed:
-			c = max(c, waiting)
+			c |= waiting
 		}
 	}
 }
@@ -113,17 +130,17 @@ func (ws *watches) follow(p *plan) {
 			removes[f] = remove
 		})
 	}
-	made := map[string]bool{}
+	made := map[string]what{}
 	for i := range p.cfg.Tokens {
 		t, token := &p.cfg.Tokens[i], p.specs[i].Token // what the callbacks hold on to is small
-		reads := []any{t.Source.Options}
+		reads := map[what]any{keys: t.Source.Options}
 		if t.Probe != nil {
-			reads = append(reads, t.Probe.Options)
+			reads[headers] = t.Probe.Options
 		}
-		for _, o := range reads {
+		for of, o := range reads {
 			if o, ok := o.(interface{ Rebuild() []string }); ok {
 				for _, path := range o.Rebuild() {
-					made[path] = true
+					made[path] |= of
 				}
 			}
 		}
@@ -146,11 +163,14 @@ func (ws *watches) follow(p *plan) {
 		}
 	}
 	if p.cfg.CAFile != "" {
-		made[p.cfg.CAFile] = true
+		made[p.cfg.CAFile] |= trusted
 	}
-	tellKeys := func() { ws.tell(keys) }
-	for path := range made {
-		add(followed{path: path}, tellKeys)
+	tells := map[what]func(){} // few, for a thousand keys
+	for path, of := range made {
+		if tells[of] == nil {
+			tells[of] = func() { ws.tell(of) }
+		}
+		add(followed{path: path}, tells[of])
 	}
 	sideBySide(len(adds), func(i int) { adds[i]() })
 	for _, remove := range ws.removes {
@@ -171,17 +191,17 @@ func (d *Daemon) retryChanges(ctx context.Context) {
 	for {
 		select {
 		case c := <-d.watches.changed:
-			pending, wait = max(pending, c), retryFirst
+			pending, wait = pending|c, retryFirst
 		case <-timer.C:
 		case <-ctx.Done():
 			timer.Stop()
 			return
 		}
 		var err error
-		if pending == configuration {
+		if pending&configuration != 0 {
 			_, err = d.Reload(ctx)
 		} else {
-			_, err = d.rebuild(ctx)
+			_, err = d.rebuild(ctx, pending)
 		}
 		timer.Stop()
 		if err == nil || ctx.Err() != nil {

@@ -14,7 +14,11 @@ import (
 	"testing"
 	"time"
 
+	"iam-token-refresher/refresher/config"
+	"iam-token-refresher/refresher/daemon"
 	"iam-token-refresher/refresher/emulator"
+	"iam-token-refresher/refresher/oauth"
+	"iam-token-refresher/refresher/probe"
 )
 
 // loggingIn is "login" at work.
@@ -402,6 +406,32 @@ func awaitText(log *lineLog, text string) error {
 		case <-more:
 		case <-timer.C:
 			return fmt.Errorf("it does not say %q: %s", text, said)
+		}
+	}
+}
+
+func TestTheLinesForTheConfigurationMeanThePathsThatWereGiven(t *testing.T) {
+	t.Parallel()
+	for _, path := range []string{"/a/plain-path", "/a $HOME/${UNSET}/$$", `/it's "quoted" \ # here: {}`, "/путь"} {
+		out, err := os.Create(t.TempDir() + "/out")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer out.Close()
+		l := &login{app: &app{stdout: out, stderr: out}, clientID: "id", secretFile: path, tokenFile: path + "2"}
+		l.configuration(probe.TrackerOptions{})
+		text, err := os.ReadFile(out.Name())
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, lines, _ := strings.Cut(string(text), "\n\n")
+		c, err := config.Parse("lines", []byte(lines), daemon.Kinds(), config.LoadOptions{})
+		if err != nil {
+			t.Errorf("%s: %v", path, err)
+			continue
+		}
+		if o := c.Tokens[0].Source.Options.(*oauth.Options); o.ClientSecretFile != path || o.TokenFile != path+"2" {
+			t.Errorf("%s becomes %+v", path, o)
 		}
 	}
 }

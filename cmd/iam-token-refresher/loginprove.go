@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"iam-token-refresher/refresher"
+	"iam-token-refresher/refresher/config"
 	"iam-token-refresher/refresher/oauth"
 	"iam-token-refresher/refresher/probe"
 )
@@ -70,7 +71,7 @@ func (l *login) configuration(o probe.TrackerOptions) {
 	l.tell("\nFor the configuration:\n\n")
 	secret, organization := "", "{tracker: {"+o.Field()+": "+strconv.Quote(l.orgID+l.cloudOrgID)+"}}"
 	if l.secretFile != "" {
-		secret = ", client_secret_file: " + strconv.Quote(l.secretFile)
+		secret = ", client_secret_file: " + config.QuotePath(l.secretFile)
 	}
 	if o == (probe.TrackerOptions{}) {
 		organization = "none   # or {tracker: {org_id: \"…\"}}"
@@ -81,5 +82,5 @@ func (l *login) configuration(o probe.TrackerOptions) {
     probe: %s
     sinks:
       - file: {path: /run/iam-token-refresher/tracker.header, format: header}
-`, strconv.Quote(l.clientID), secret, strconv.Quote(l.tokenFile), organization)
+`, strconv.Quote(l.clientID), secret, config.QuotePath(l.tokenFile), organization)
 }

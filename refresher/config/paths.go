@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"strconv"
 	"strings"
 
 	"github.com/goccy/go-yaml/ast"
@@ -104,6 +105,9 @@ func expand(s string, lookupEnv func(string) (string, bool)) (string, error) {
 		}
 	}
 }
+
+// QuotePath returns a path as it is to be written in a configuration.
+func QuotePath(path string) string { return strconv.Quote(strings.ReplaceAll(path, "$", "$$")) }
 
 func isVariable(name string) bool {
 	for i, r := range name {

@@ -28,13 +28,23 @@ func (s *source) Identity() string {
 	return "oauth login in " + s.options.TokenFile + " at " + s.URL
 }
 
-// again is how a person logs in anew.
+// again is how a person logs in anew: a command for a shell.
 func (s *source) again() string {
 	command := []string{"log in again: iam-token-refresher login --client-id", s.app.ClientID}
 	if s.options.ClientSecretFile != "" {
-		command = append(command, "--client-secret-file", s.options.ClientSecretFile)
+		command = append(command, "--client-secret-file", word(s.options.ClientSecretFile))
 	}
-	return strings.Join(append(command, "--token-file", s.options.TokenFile), " ")
+	return strings.Join(append(command, "--token-file", word(s.options.TokenFile)), " ")
+}
+
+// word returns a path so that a shell reads it as that one word.
+func word(path string) string {
+	if strings.ContainsFunc(path, func(r rune) bool {
+		return r < 0x80 && r != '_' && !('a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9' || strings.ContainsRune("/.,:@%+=-", r))
+	}) {
+		return "'" + strings.ReplaceAll(path, "'", `'\''`) + "'"
+	}
+	return path
 }
 
 // read reads the login, which must be one of our application.

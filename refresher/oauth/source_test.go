@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 	"os"
+	"os/exec"
 	"strings"
 	"sync"
 	"testing"
@@ -210,6 +211,19 @@ func TestAnExchangeThatHasBegunIsBroughtToItsEnd(t *testing.T) {
 		t.Error("the answer was dropped, and with it the refresh token")
 	}
 	<-ended
+}
+
+func TestTheCommandToLogInAgainIsReadByAShellAsItIsMeant(t *testing.T) {
+	t.Parallel()
+	for _, path := range []string{"/plain/path-1.json", "/with a blank", "/$HOME/*", `/it's "quoted" \ here`, "/~/;#&|<>()`id`", "/путь"} {
+		s := &source{application: &application{app: App{ClientID: "id"}}, options: Options{ClientSecretFile: path, TokenFile: path + "2"}}
+		_, command, _ := strings.Cut(s.again(), ": ")
+		out, err := exec.Command("sh", "-c", "printf '%s\\n' "+command).CombinedOutput()
+		want := "iam-token-refresher\nlogin\n--client-id\nid\n--client-secret-file\n" + path + "\n--token-file\n" + path + "2\n"
+		if err != nil || string(out) != want {
+			t.Errorf("%s is read as %s, %v", command, out, err)
+		}
+	}
 }
 
 func TestALoginThatIsOverIsPermanentAndSaysHowToLogInAgain(t *testing.T) {

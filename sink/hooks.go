@@ -339,16 +339,18 @@ func (h *Hooks) tell() {
 	h.news = make(chan struct{})
 }
 
-// Settle returns when every hook that is due has been tried, with what failed.
-func (h *Hooks) Settle(ctx context.Context) error {
+// Settle returns when every hook that is due has been tried, or when ctx ends,
+// with what failed of the tokens that are required.
+func (h *Hooks) Settle(ctx context.Context, required func(token string) bool) error {
 	for {
 		h.mu.Lock()
-		waiting, news := false, h.news
+		waiting, missed, news := false, false, h.news
 		var failed []error
 		for _, t := range h.byToken {
 			for _, s := range t.hooks {
-				waiting = waiting || s.running && s.failure == ""
-				if s.failure != "" {
+				due, counts := s.running && s.failure == "", required(s.Token)
+				waiting, missed = waiting || due, missed || due && counts
+				if counts && s.failure != "" {
 					failed = append(failed, fmt.Errorf("token %q: on_change of %s: %s", s.Token, s.Sink, s.failure))
 				}
 			}
@@ -360,7 +362,10 @@ func (h *Hooks) Settle(ctx context.Context) error {
 		select {
 		case <-news:
 		case <-ctx.Done():
-			return errors.New("hooks have not ended in time")
+			if missed {
+				failed = append(failed, errors.New("hooks have not ended in time"))
+			}
+			return errors.Join(failed...)
 		}
 	}
 }

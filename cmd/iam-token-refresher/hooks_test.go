@@ -135,6 +135,19 @@ func TestOnceRunsHooksAndSaysWhatFailed(t *testing.T) {
 		}
 		s.configure("bad", plot{onChange: shell(`exit 3`)}, true)
 		s.do(1, `token "bot": on_change of file:.*: it failed with exit code 3: `, "once", "--config", "bad.yaml")
+		// Of a token that is not required, it is not asked for.
+		optional := func(script string) plot {
+			return plot{sinks: "      - file: {path: $S/optional.token}\n        on_change: {" + shell(script) + "}\n    required: false\n"}
+		}
+		s.configure("optional", optional(`exit 3`), true)
+		s.do(0, `"msg":"hook failed".*exit code 3`, "once", "--config", "optional.yaml")
+		if s.text("optional.token") == "" {
+			t.Error("it is not published")
+		}
+		s.configure("slow", optional(`exec sleep 100`), true)
+		s.do(0, "", "once", "--config", "slow.yaml", "--timeout", "2s")
+		s.configure("slow", plot{onChange: shell(`exec sleep 100`)}, true)
+		s.do(1, `gave up after --timeout 2s`, "once", "--config", "slow.yaml", "--timeout", "2s")
 	})
 }
 

@@ -17,7 +17,8 @@ func (a *app) onceCommand() *cobra.Command {
 		Use:   "once",
 		Short: "Refresh every token once, and exit",
 		Long: `Mints, proves and publishes every token once, with retries, and exits: 0 when
-each required token is in all its files, 1 otherwise. Nothing is served.`,
+each required token is in all its files and what stands at their on_change is
+done, 1 otherwise. Nothing is served.`,
 		Example: `  iam-token-refresher once --config /etc/iam-token-refresher/config.yaml
 
   # A token for one job, from an init container for instance:

@@ -12,8 +12,9 @@ import (
 )
 
 // Once refreshes every token once and returns when all of their files have
-// what came of it and on_change was tried, retrying within ctx. It returns nil when every required
-// token got there. Nothing is served and no program run.
+// what came of it and on_change was tried, retrying within ctx. It returns nil
+// when every required token got there, and what stands at on_change of its
+// files was done. Nothing is served and no program run.
 func (d *Daemon) Once(ctx context.Context) error {
 	harden()
 	if d.broken != nil {
@@ -55,7 +56,9 @@ func (d *Daemon) Once(ctx context.Context) error {
 		})
 	}
 	tokens.Wait()
-	problems = append(problems, d.hooks.Settle(ctx))
+	problems = append(problems, d.hooks.Settle(ctx, func(token string) bool {
+		return slices.ContainsFunc(specs, func(s refresher.Spec) bool { return s.Token == token && s.Required })
+	}))
 	cancel()
 	hooks.Wait()
 	problems = append(problems, <-ended)

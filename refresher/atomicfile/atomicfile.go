@@ -37,7 +37,8 @@ type Options struct {
 // when it returns nil, the file has been synced and read back. When it returns
 // an error before the replacement, path is as it was (unless
 // [Options.InPlace]), and nothing else is left behind. Leftovers of a Write
-// that was killed are removed by the next one of the same path.
+// that was killed are removed by the next one of the same path, unless somebody
+// kept the usual names for them taken.
 //
 // What is at path must be a regular file with one link, or nothing. Concurrent
 // Writes of one path, also by other processes, do not disturb each other: one

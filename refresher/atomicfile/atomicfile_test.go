@@ -199,15 +199,28 @@ func TestTheTemporaryFileOfALiveWriterIsLeftAlone(t *testing.T) {
 	onlyEntry(t, filepath.Dir(path), "token")
 }
 
-func TestNamesThatAreAllTakenAreAnError(t *testing.T) {
+func TestWhoKeepsTheUsualNamesTakenKeepsNobodyFromWriting(t *testing.T) {
 	t.Parallel()
-	path := filepath.Join(t.TempDir(), "token")
-	for range tempNames {
-		other, err := newTemp(path)
-		must(t, err)
-		defer other.discard()
+	for _, name := range []string{"token", strings.Repeat("n", 220), strings.Repeat("n", 255)} {
+		path := filepath.Join(t.TempDir(), name)
+		for range tempNames {
+			other, err := newTemp(path)
+			must(t, err)
+			defer other.discard()
+		}
+		before := entries(t, filepath.Dir(path))
+		must(t, Check(path, plain))
+		if got := entries(t, filepath.Dir(path)); got != before {
+			t.Errorf("a check leaves %s of %s", got, before)
+		}
+		must(t, Write(path, []byte("x"), plain))
+		if got := read(t, path); got != "x" {
+			t.Errorf("it holds %q", got)
+		}
+		if got := entries(t, filepath.Dir(path)); got != before+" "+name {
+			t.Errorf("it leaves %s of %s", got, before)
+		}
 	}
-	wantError(t, "Write", Write(path, nil, plain), ".token.itr-tmp0 to 3")
 }
 
 func TestReadersAndConcurrentWritersNeverMakeAMixture(t *testing.T) {

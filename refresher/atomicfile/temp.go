@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"hash/fnv"
 	"io/fs"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -14,6 +15,9 @@ import (
 // A temporary file has one of a few names that follow from its target's, so
 // that a leftover is found without listing a directory. While its writer lives
 // it is locked: a file under such a name that can be locked is a leftover.
+//
+// Where others may write, too, they can keep all of these names taken. Then it
+// has a random one, and what a crash leaves of that is not found again.
 const tempNames = 4
 
 type temp struct {
@@ -25,7 +29,7 @@ type temp struct {
 func tempPrefix(target string) string {
 	dir, base := filepath.Split(target)
 	// 255 bytes is the longest name on all common file systems.
-	if len(base) > 240 {
+	if len(base) > 220 {
 		h := fnv.New64a()
 		h.Write([]byte(base))
 		base = fmt.Sprintf("%s~%016x", base[:200], h.Sum64())
@@ -37,8 +41,12 @@ func tempPrefix(target string) string {
 // a leftover.
 func newTemp(target string) (*temp, error) {
 	prefix := tempPrefix(target)
-	for i := range tempNames {
-		t, err := claim(prefix + strconv.Itoa(i))
+	for i := range 2 * tempNames {
+		name := prefix + strconv.Itoa(i)
+		if i >= tempNames {
+			name = fmt.Sprintf("%s-%016x", prefix, rand.Uint64())
+		}
+		t, err := claim(name)
 		if err != nil {
 			return nil, fmt.Errorf("make a temporary file beside it: %w", advise(err, filepath.Dir(target)))
 		}
@@ -46,7 +54,7 @@ func newTemp(target string) (*temp, error) {
 			return t, nil
 		}
 	}
-	return nil, fmt.Errorf("the names of its temporary files are taken: remove %s0 to %d, unless other programs are writing there now", prefix, tempNames-1)
+	return nil, fmt.Errorf("the names of its temporary files are taken: remove %s*, unless other programs are writing there now", prefix)
 }
 
 // claim returns nil when somebody has the name.

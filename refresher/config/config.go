@@ -42,7 +42,7 @@ type Limits struct {
 
 // Token is one token to keep fresh.
 type Token struct {
-	Name     string  `yaml:"name" check:"required" doc:"what logs, metrics, the socket and commands call it; letters, digits, dots, dashes and underscores"`
+	Name     string  `yaml:"name" check:"required" doc:"what logs, metrics, the socket and commands call it; 1 to 63 letters, digits, dots, dashes or underscores, a letter or digit first"`
 	Required bool    `yaml:"required" doc:"whether readiness waits for this token"`
 	Source   Source  `yaml:"source" check:"required" doc:"where values come from: one of the sources below"`
 	Refresh  Refresh `yaml:"refresh" doc:"when a new value is minted"`

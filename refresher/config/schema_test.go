@@ -3,6 +3,7 @@ package config
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -92,6 +93,9 @@ func checkSchema(t *testing.T, path string, node map[string]any) {
 func TestTheReferenceNamesEveryOptionOnce(t *testing.T) {
 	t.Parallel()
 	text := Reference(fakeKinds())
+	if rule := fmt.Sprintf("1 to %d letters, digits, dots, dashes or underscores, a letter or digit first", maxName); !strings.Contains(text, rule) {
+		t.Errorf("it does not say what a name is: %s", rule)
+	}
 	for _, row := range []string{
 		"| `state_dir` | directory |",
 		"| `refresh.schedule` | schedule | `@every 1h` |",

@@ -418,7 +418,7 @@ func TestTheLinesForTheConfigurationMeanThePathsThatWereGiven(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer out.Close()
-		l := &login{app: &app{stdout: out, stderr: out}, clientID: "id", secretFile: path, tokenFile: path + "2"}
+		l := &login{app: &app{stdout: &answers{file: out}, stderr: out}, clientID: "id", secretFile: path, tokenFile: path + "2"}
 		l.configuration(probe.TrackerOptions{})
 		text, err := os.ReadFile(out.Name())
 		if err != nil {

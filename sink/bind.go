@@ -36,8 +36,8 @@ func bind(path string, mode FileMode, uid, gid int) (*bound, error) {
 	}
 	l.SetUnlinkOnClose(false)
 	b := &bound{UnixListener: l, path: path}
-	if b.file, err = os.Lstat(path); err == nil {
-		err = setSocketAttributes(path, mode, uid, gid)
+	if err = b.identify(); err == nil {
+		err = b.change(mode, uid, gid)
 	}
 	if err != nil {
 		b.remove()
@@ -47,13 +47,58 @@ func bind(path string, mode FileMode, uid, gid int) (*bound, error) {
 	return b, nil
 }
 
-func setSocketAttributes(path string, mode FileMode, uid, gid int) error {
+// errReplaced says that whoever may write the socket's directory was there.
+var errReplaced = errors.New("somebody put something else in the place of the socket: it is left alone; choose a directory that only we may write")
+
+// identify notes which file is ours. Who may write the directory may put
+// something else there at any time: a link, or another socket of ours.
+func (b *bound) identify() error {
+	f, err := openSocketFile(b.path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	st, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	if st.Mode().Type() != fs.ModeSocket {
+		return errReplaced
+	}
+	if st.Mode().Perm()&0o200 == 0 { // the umask took the right to connect
+		if err := f.chmod(0o600); err != nil {
+			return fmt.Errorf("set its mode: %w", err)
+		}
+	}
+	if err := f.leadsTo(b.path); err != nil {
+		return err
+	}
+	b.file = st
+	return nil
+}
+
+// change gives the socket its mode and owner; of -1 nothing changes. It is done
+// to the file that was identified, or not at all.
+func (b *bound) change(mode FileMode, uid, gid int) error {
+	f, err := openSocketFile(b.path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if st, err := f.Stat(); err != nil {
+		return err
+	} else if !os.SameFile(st, b.file) {
+		return errReplaced
+	}
 	if uid >= 0 || gid >= 0 {
-		if err := os.Lchown(path, uid, gid); err != nil {
+		if err := f.chown(uid, gid); err != nil {
 			return fmt.Errorf("give it to its owner and group: %w: only root may give it to a user, and only a member to a group", err)
 		}
 	}
-	return os.Chmod(path, fs.FileMode(mode))
+	if err := f.chmod(mode); err != nil {
+		return fmt.Errorf("set its mode: %w", err)
+	}
+	return nil
 }
 
 // remove takes the socket's file away if it is still ours.

@@ -1,7 +1,10 @@
 package sink
 
 import (
+	"io/fs"
 	"net"
+	"os"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -14,3 +17,31 @@ func listenPrivately(path string) (*net.UnixListener, error) {
 	defer unix.Umask(old)
 	return listenUnix(path, nil)
 }
+
+// socketFile is a path: there is no descriptor of a socket's file here, and
+// what is done to it follows no links.
+type socketFile struct{ path string }
+
+func openSocketFile(path string) (*socketFile, error) { return &socketFile{path}, nil }
+
+func (f *socketFile) Stat() (fs.FileInfo, error) { return os.Lstat(f.path) }
+
+func (f *socketFile) Close() {}
+
+// leadsTo returns nil when the socket is one of ours.
+func (f *socketFile) leadsTo(string) error {
+	st, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	if s, ok := st.Sys().(*syscall.Stat_t); !ok || int(s.Uid) != os.Geteuid() {
+		return errReplaced
+	}
+	return nil
+}
+
+func (f *socketFile) chmod(mode FileMode) error {
+	return unix.Fchmodat(unix.AT_FDCWD, f.path, uint32(mode), unix.AT_SYMLINK_NOFOLLOW)
+}
+
+func (f *socketFile) chown(uid, gid int) error { return unix.Lchown(f.path, uid, gid) }

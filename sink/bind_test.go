@@ -2,6 +2,7 @@ package sink
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -42,6 +43,71 @@ func TestTheSocketHasItsModeAndOwner(t *testing.T) {
 	}
 	wantAnswer(t, get(t, s, "/v1/tokens"), 200, "[]")
 	wantError(t, s.SetSocket(SocketOptions{Owner: "who"}, accounts()), `there is no user "who"`)
+}
+
+func TestWhatTookTheSocketsPlaceIsLeftAlone(t *testing.T) {
+	t.Parallel()
+	for name, plant := range map[string]func(path, secret string) error{
+		"a link":         func(path, secret string) error { return os.Symlink(secret, path) },
+		"the file":       func(path, secret string) error { return os.Link(secret, path) },
+		"another socket": func(path, _ string) error { return listenThere(t, path) },
+		"nothing":        func(string, string) error { return nil },
+	} {
+		s := newServer(t, newDaemon(), ServerOptions{Socket: SocketOptions{Mode: 0o660}})
+		must(t, s.Listen())
+		secret := s.Path() + "ecret"
+		must(t, os.WriteFile(secret, nil, 0o600))
+		must(t, os.Remove(s.Path()))
+		must(t, plant(s.Path(), secret))
+		o := SocketOptions{Mode: 0o666}
+		if os.Geteuid() == 0 {
+			o.Owner, o.Group = "grafana", "bots"
+		}
+		if err := s.SetSocket(o, accounts()); err == nil {
+			t.Errorf("%s: no error", name)
+		}
+		for _, path := range []string{secret, s.Path()} {
+			if st, err := os.Stat(path); err == nil && (st.Mode().Perm() != 0o600 || st.Sys().(*syscall.Stat_t).Uid != uint32(os.Geteuid())) {
+				t.Errorf("%s: %s is %v now, of user %d", name, path, st.Mode(), st.Sys().(*syscall.Stat_t).Uid)
+			}
+		}
+	}
+}
+
+// What is swapped between bind(2) and the first chmod(2) is found, too.
+func TestASocketThatIsSwappedAtOnceIsNotTakenForOurs(t *testing.T) {
+	t.Parallel()
+	for name, plant := range map[string]func(path, other string) error{
+		"a link to a file":          func(path, _ string) error { return os.Symlink("/etc/passwd", path) },
+		"a link to a socket":        func(path, other string) error { return os.Symlink(other, path) },
+		"another socket of ours":    func(path, other string) error { return os.Rename(other, path) },
+		"a socket that nobody uses": func(path, _ string) error { return listenThere(t, path) },
+	} {
+		path := socketPath(t)
+		l, err := listenPrivately(path)
+		must(t, err)
+		defer l.Close()
+		b := &bound{UnixListener: l, path: path}
+		must(t, b.identify())
+		b.file = nil
+		other, err := listenPrivately(path + "2")
+		must(t, err)
+		defer other.Close()
+		must(t, os.Remove(path))
+		must(t, plant(path, path+"2"))
+		if err := b.identify(); !errors.Is(err, errReplaced) || b.file != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// listenThere leaves a socket behind.
+func listenThere(t *testing.T, path string) error {
+	t.Helper()
+	l, err := listenPrivately(path)
+	must(t, err)
+	l.SetUnlinkOnClose(false)
+	return l.Close()
 }
 
 // The umask belongs to the process: this test runs alone.

@@ -64,7 +64,7 @@ func (u *unixSocket) SetSocket(o SocketOptions, accounts *Accounts) error {
 		if wantGID < 0 && u.gid >= 0 {
 			wantGID = os.Getegid()
 		}
-		if err := setSocketAttributes(u.path, mode, wantUID, wantGID); err != nil {
+		if err := u.bound.change(mode, wantUID, wantGID); err != nil {
 			return fmt.Errorf("change %s: %w", u.path, err)
 		}
 	}

@@ -1,6 +1,7 @@
 package sink
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -92,7 +93,7 @@ func (b *bound) change(mode FileMode, uid, gid int) error {
 	}
 	if uid >= 0 || gid >= 0 {
 		if err := f.chown(uid, gid); err != nil {
-			return fmt.Errorf("give it to its owner and group: %w: only root may give it to a user, and only a member to a group", err)
+			return adviseOwner(err)
 		}
 	}
 	if err := f.chmod(mode); err != nil {
@@ -103,9 +104,15 @@ func (b *bound) change(mode FileMode, uid, gid int) error {
 
 // remove takes the socket's file away if it is still ours.
 func (b *bound) remove() {
-	if now, err := os.Lstat(b.path); err == nil && b.file != nil && os.SameFile(now, b.file) {
+	if b.inPlace() {
 		_ = os.Remove(b.path)
 	}
+}
+
+// inPlace tells whether the file is still the one that was identified.
+func (b *bound) inPlace() bool {
+	now, err := os.Lstat(b.path)
+	return err == nil && b.file != nil && os.SameFile(now, b.file)
 }
 
 // clearLeftover returns nil when path is free, or was, or with remove has been
@@ -189,18 +196,49 @@ func adviseBind(err error, path string) error {
 	return err
 }
 
-// checkBind tells whether bind would work, and changes nothing.
-func checkBind(path string) error {
-	err := clearLeftover(path, false)
-	if err == nil {
-		if err = unix.Faccessat(unix.AT_FDCWD, filepath.Dir(path), unix.W_OK|unix.X_OK, unix.AT_EACCESS); err != nil {
-			err = adviseBind(err, path)
-		}
+func adviseOwner(err error) error {
+	return fmt.Errorf("give it to its owner and group: %w: only root may give it to a user, and only a member to a group", err)
+}
+
+// tryOwner tells whether a file in the socket's directory can be given to these:
+// the socket itself must not change for a trial. It leaves nothing behind.
+func tryOwner(path string, uid, gid int) error {
+	if uid < 0 && gid < 0 {
+		return nil
 	}
+	f, err := os.CreateTemp(filepath.Dir(path), ".owner-")
 	if err != nil {
+		return adviseBind(err, path)
+	}
+	defer os.Remove(f.Name())
+	defer f.Close()
+	if err := unix.Fchown(int(f.Fd()), uid, gid); err != nil {
+		return adviseOwner(err)
+	}
+	return nil
+}
+
+// checkBind tells whether bind would work, and changes nothing.
+func checkBind(path string, uid, gid int) error {
+	if err := tryBind(path, uid, gid); err != nil {
 		return fmt.Errorf("listen on %s: %w", path, err)
 	}
 	return nil
+}
+
+func tryBind(path string, uid, gid int) error {
+	inUse := clearLeftover(path, false)
+	if inUse != nil && !errors.As(inUse, new(*InUseError)) {
+		return inUse
+	}
+	if err := unix.Faccessat(unix.AT_FDCWD, filepath.Dir(path), unix.W_OK|unix.X_OK, unix.AT_EACCESS); err != nil {
+		return cmp.Or(inUse, adviseBind(err, path))
+	}
+	// Who listens may be the daemon that will have this owner after a restart.
+	if err := tryOwner(path, uid, gid); err != nil {
+		return err
+	}
+	return inUse
 }
 
 func listenUnix(path string, control func(network, address string, c syscall.RawConn) error) (*net.UnixListener, error) {

@@ -322,3 +322,38 @@ func TestAFileGivenToAnotherUserIsKnownAgain(t *testing.T) {
 		t.Error("a changed file is held")
 	}
 }
+
+func TestAGroupThatWeCannotGiveIsFoundBeforeItIsNeeded(t *testing.T) {
+	t.Parallel()
+	dir := socketDir(t)
+	path := filepath.Join(dir, "s")
+	must(t, os.Chown(dir, 1234, 1234))
+	s := newServer(t, newDaemon(), ServerOptions{Socket: SocketOptions{Path: path}})
+	next := newServer(t, newDaemon(), ServerOptions{Socket: SocketOptions{Path: path, Group: "4"}})
+	e := endpoint(t, next, "bot", nil)
+	checks := map[string]error{}
+	asUser(t, 1234, 1234, nil, func() {
+		checks["check"] = e.Check(t.Context())
+		if err := s.Listen(); err != nil {
+			checks["listen"] = err
+		}
+		checks["check beside the daemon"] = e.Check(t.Context())
+		checks["try"] = s.TrySocket(SocketOptions{Group: "4"}, accounts())
+		checks["set"] = s.SetSocket(SocketOptions{Group: "4"}, accounts())
+	})
+	for call, err := range checks {
+		if err == nil || !strings.Contains(err.Error(), path+": give it to its owner and group: operation not permitted") {
+			t.Errorf("%s: %v", call, err)
+		}
+	}
+	asUser(t, 1234, 1234, []uint32{4}, func() {
+		must(t, s.TrySocket(SocketOptions{Group: "4"}, accounts()))
+		if st, err := os.Lstat(path); err != nil || st.Sys().(*syscall.Stat_t).Gid != 1234 {
+			t.Errorf("trying changed it: %v, %v", st, err)
+		}
+		must(t, s.SetSocket(SocketOptions{Group: "4"}, accounts()))
+	})
+	if files, err := os.ReadDir(dir); err != nil || len(files) != 1 {
+		t.Errorf("beside the socket there is %v, %v", files, err)
+	}
+}

@@ -81,6 +81,14 @@ func (p *ProxyServer) For(token string, allow *Allow, accounts *Accounts, up Ups
 // that may no longer use it are closed.
 func (p *ProxyServer) Update(endpoints ...*Endpoint) { p.update(endpoints) }
 
+// TrySocket is as that of [Server]; on TCP there is nothing to change.
+func (p *ProxyServer) TrySocket(o SocketOptions, accounts *Accounts) error {
+	if p.unixSocket == nil {
+		return nil
+	}
+	return p.unixSocket.TrySocket(o, accounts)
+}
+
 // SetSocket is as that of [Server]; on TCP there is nothing to change.
 func (p *ProxyServer) SetSocket(o SocketOptions, accounts *Accounts) error {
 	if p.unixSocket == nil {

@@ -13,10 +13,9 @@ type unixSocket struct {
 	path      string
 	inherited net.Listener
 
-	// attributes guards what follows.
-	attributes sync.Mutex
-	mode       FileMode
-	uid, gid   int
+	// mu guards what follows.
+	mu         sync.Mutex
+	attributes attributes
 	bound      *bound
 }
 
@@ -24,11 +23,11 @@ type unixSocket struct {
 // somebody else bound, or nil. An unknown user or group is a
 // [*refresher.Invalid].
 func newUnixSocket(o SocketOptions, inherited net.Listener, accounts *Accounts) (*unixSocket, error) {
-	uid, gid, err := socketOwner(o, accounts)
+	a, err := attributesOf(o, accounts)
 	if err != nil {
 		return nil, err
 	}
-	return &unixSocket{path: o.Path, inherited: inherited, mode: o.Mode.or(0o600), uid: uid, gid: gid}, nil
+	return &unixSocket{path: o.Path, inherited: inherited, attributes: a}, nil
 }
 
 func socketOwner(o SocketOptions, accounts *Accounts) (uid, gid int, err error) {
@@ -42,47 +41,85 @@ func socketOwner(o SocketOptions, accounts *Accounts) (uid, gid int, err error) 
 // Path is the socket's path.
 func (u *unixSocket) Path() string { return u.path }
 
-// SetSocket changes mode and owner of the socket to those of o, at once. A
-// socket that was inherited is left alone.
-func (u *unixSocket) SetSocket(o SocketOptions, accounts *Accounts) error {
+// attributes of a socket; -1 is nobody in particular.
+type attributes struct {
+	mode     FileMode
+	uid, gid int
+}
+
+func attributesOf(o SocketOptions, accounts *Accounts) (attributes, error) {
 	uid, gid, err := socketOwner(o, accounts)
+	return attributes{o.Mode.or(0o600), uid, gid}, err
+}
+
+// become is what the socket's file is to be given: what is left out is ours
+// again, and not what it was before.
+func (a attributes) become(next attributes) attributes {
+	if next.uid < 0 && a.uid >= 0 {
+		next.uid = os.Geteuid()
+	}
+	if next.gid < 0 && a.gid >= 0 {
+		next.gid = os.Getegid()
+	}
+	return next
+}
+
+// TrySocket tells whether [unixSocket.SetSocket] would work, and changes nothing.
+func (u *unixSocket) TrySocket(o SocketOptions, accounts *Accounts) error {
+	next, err := attributesOf(o, accounts)
 	if err != nil {
 		return err
 	}
-	u.attributes.Lock()
-	defer u.attributes.Unlock()
-	mode := o.Mode.or(0o600)
-	if u.mode == mode && u.uid == uid && u.gid == gid {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.bound == nil || u.attributes == next {
+		return nil
+	}
+	if !u.bound.inPlace() {
+		err = errReplaced
+	} else {
+		to := u.attributes.become(next)
+		err = tryOwner(u.path, to.uid, to.gid)
+	}
+	if err != nil {
+		return fmt.Errorf("change mode and owner of socket %s: %w", u.path, err)
+	}
+	return nil
+}
+
+// SetSocket changes mode and owner of the socket to those of o, at once. A
+// socket that was inherited is left alone.
+func (u *unixSocket) SetSocket(o SocketOptions, accounts *Accounts) error {
+	next, err := attributesOf(o, accounts)
+	if err != nil {
+		return err
+	}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.attributes == next {
 		return nil
 	}
 	if u.bound != nil {
-		// What is left out is ours again, and not what it was before.
-		wantUID, wantGID := uid, gid
-		if wantUID < 0 && u.uid >= 0 {
-			wantUID = os.Geteuid()
-		}
-		if wantGID < 0 && u.gid >= 0 {
-			wantGID = os.Getegid()
-		}
-		if err := u.bound.change(mode, wantUID, wantGID); err != nil {
-			return fmt.Errorf("change %s: %w", u.path, err)
+		to := u.attributes.become(next)
+		if err := u.bound.change(to.mode, to.uid, to.gid); err != nil {
+			return fmt.Errorf("change mode and owner of socket %s: %w", u.path, err)
 		}
 	}
-	u.mode, u.uid, u.gid = mode, uid, gid
+	u.attributes = next
 	return nil
 }
 
 // listen binds the socket, or takes the one that was inherited.
 func (u *unixSocket) listen() (net.Listener, error) {
-	u.attributes.Lock()
-	defer u.attributes.Unlock()
+	u.mu.Lock()
+	defer u.mu.Unlock()
 	if u.inherited != nil {
 		if l, ok := u.inherited.(*net.UnixListener); ok {
 			l.SetUnlinkOnClose(false)
 		}
 		return u.inherited, nil
 	}
-	b, err := bind(u.path, u.mode, u.uid, u.gid)
+	b, err := bind(u.path, u.attributes.mode, u.attributes.uid, u.attributes.gid)
 	if err != nil {
 		return nil, err
 	}
@@ -95,15 +132,18 @@ func (u *unixSocket) check() error {
 	if u.inherited != nil {
 		return nil
 	}
-	return checkBind(u.path)
+	u.mu.Lock()
+	a := u.attributes
+	u.mu.Unlock()
+	return checkBind(u.path, a.uid, a.gid)
 }
 
 // remove takes the file away if it is still the one that listen made.
 func (u *unixSocket) remove() {
-	u.attributes.Lock()
+	u.mu.Lock()
 	b := u.bound
 	u.bound = nil
-	u.attributes.Unlock()
+	u.mu.Unlock()
 	if b != nil {
 		b.remove()
 	}

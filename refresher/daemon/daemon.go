@@ -5,6 +5,7 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -213,13 +214,10 @@ func (d *Daemon) Run(ctx context.Context) error {
 		return err
 	}
 	defer end()
-	if err := p.listen(); err != nil {
+	if err := p.listen(d.builder.processes); err != nil {
 		return err
 	}
-	if err := p.show(d.builder.processes); err != nil {
-		p.closeListeners(nil, false)
-		return err
-	}
+	p.show()
 	if d.health, err = d.listenHealth(p.cfg.Status.Listen); err != nil {
 		p.closeListeners(nil, false)
 		return err
@@ -352,6 +350,12 @@ func (d *Daemon) change(ctx context.Context, what string, build func(old *plan) 
 	next, err := build(old)
 	if err == nil {
 		if sameParts(old, next) && describe(old.cfg) == describe(next.cfg) {
+			// Something may have been in the way of the change before.
+			if err := cmp.Or(next.listen(d.builder.processes), next.setSockets(d.builder.processes)); err != nil {
+				d.reloads[0].Add(1)
+				d.log.Error("reloaded: nothing has changed, and the listeners are not as the configuration wants them", "error", err)
+				return "", err
+			}
 			d.reloads[1].Add(1)
 			d.log.Info("reloaded: nothing has changed")
 			return "nothing has changed", nil
@@ -408,7 +412,7 @@ func (d *Daemon) swap(ctx context.Context, old, next *plan) error {
 		next.discard()
 		return errors.New("exec, and the organization of a token that it names, cannot change while the daemon runs: restart it")
 	}
-	err := next.listen()
+	err := next.listen(d.builder.processes)
 	if err == nil && old.cfg.Status.Listen != next.cfg.Status.Listen {
 		health, err = d.listenHealth(next.cfg.Status.Listen)
 	}
@@ -423,9 +427,10 @@ func (d *Daemon) swap(ctx context.Context, old, next *plan) error {
 		next.discard()
 		return err
 	}
-	if err := next.show(d.builder.processes); err != nil {
-		d.log.Error("listeners are not as the configuration wants them", "error", err)
+	if err := next.setSockets(d.builder.processes); err != nil { // it was tried before
+		d.log.Error("listeners are not as the configuration wants them: reload when this is put right", "error", err)
 	}
+	next.show()
 	d.plan.Store(next)
 	d.log.setLevel(next.cfg.Log.Level)
 	d.watches.follow(next)

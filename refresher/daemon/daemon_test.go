@@ -430,3 +430,34 @@ func TestAWrongClockIsNamedAndThenReckonedWith(t *testing.T) {
 		t.Errorf("expires in %s", s.Version.ExpiresAt.Sub(g.refresher.Now()))
 	}
 }
+
+func TestAReloadThatCannotChangeASocketChangesNothing(t *testing.T) {
+	t.Parallel()
+	g := start(t)
+	socket := filepath.Join(g.dir, "itr.sock")
+	away := socket + ".away"
+	if err := errors.Join(os.Rename(socket, away), os.WriteFile(socket, nil, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	g.edit("itr.sock\"}", "itr.sock\", mode: \"0666\"}")
+	g.edit("bot.token\"", "bot.token\", mode: \"0644\"")
+	for range 2 {
+		if said, err := g.Reload(t.Context()); err == nil || !strings.Contains(err.Error(), socket+": some") {
+			t.Fatalf("%q, %v", said, err)
+		}
+	}
+	if st, err := os.Stat(filepath.Join(g.dir, "bot.token")); err != nil || st.Mode().Perm() != 0o600 {
+		t.Errorf("the file is %v, %v", st, err)
+	}
+	if err := errors.Join(os.Remove(socket), os.Rename(away, socket)); err != nil {
+		t.Fatal(err)
+	}
+	if said, err := g.Reload(t.Context()); err != nil {
+		t.Fatalf("%q, %v", said, err)
+	}
+	for name, mode := range map[string]fs.FileMode{"itr.sock": 0o666, "bot.token": 0o644} {
+		if st, err := os.Stat(filepath.Join(g.dir, name)); err != nil || st.Mode().Perm() != mode {
+			t.Errorf("%s is %v, %v", name, st, err)
+		}
+	}
+}

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"maps"
 	"net/http"
 	"slices"
@@ -36,11 +35,24 @@ type listener struct {
 	fresh     bool // it does not listen yet
 }
 
-// listen binds the plan's new listeners, all or none. Their tokens are there
-// before the first reader: on a socket that was inherited one may be waiting.
-func (p *plan) listen() error {
+// unixServer is a server whose socket can change while it listens.
+type unixServer interface {
+	TrySocket(sink.SocketOptions, *sink.Accounts) error
+	SetSocket(sink.SocketOptions, *sink.Accounts) error
+}
+
+// listen binds the plan's new listeners, all or none, and tries what is to
+// change of those that were taken over. The tokens of new ones are there before
+// the first reader: on a socket that was inherited one may be waiting.
+func (p *plan) listen(processes *process.Owner) error {
 	var bound []server
 	for _, l := range p.inOrder() {
+		if s, ok := l.server.(unixServer); ok && !l.fresh {
+			if err := s.TrySocket(l.options, sink.NewAccounts(processes)); err != nil {
+				closeAll(bound)
+				return err
+			}
+		}
 		if !l.fresh {
 			continue
 		}
@@ -73,23 +85,23 @@ func (p *plan) inOrder() []*listener {
 	return all
 }
 
-// show makes the plan's tokens visible on its listeners. A socket that was
-// taken over gets its new mode and owner.
-func (p *plan) show(processes *process.Owner) error {
+// setSockets gives sockets that were taken over their new mode and owner.
+func (p *plan) setSockets(processes *process.Owner) error {
 	var errs []error
 	for _, l := range p.inOrder() {
-		s, ok := l.server.(interface {
-			SetSocket(sink.SocketOptions, *sink.Accounts) error
-		})
-		if ok && !l.fresh {
-			if err := s.SetSocket(l.options, sink.NewAccounts(processes)); err != nil {
-				errs = append(errs, fmt.Errorf("change mode and owner of socket %s: %w", l.options.Path, err))
-			}
+		if s, ok := l.server.(unixServer); ok && !l.fresh {
+			errs = append(errs, s.SetSocket(l.options, sink.NewAccounts(processes)))
 		}
+	}
+	return errors.Join(errs...)
+}
+
+// show makes the plan's tokens visible on its listeners.
+func (p *plan) show() {
+	for _, l := range p.inOrder() {
 		l.fresh = false
 		l.server.Update(l.endpoints...)
 	}
-	return errors.Join(errs...)
 }
 
 // closeListeners closes those listeners of p that next has not, or those that

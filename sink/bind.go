@@ -115,6 +115,13 @@ func (b *bound) inPlace() bool {
 	return err == nil && b.file != nil && os.SameFile(now, b.file)
 }
 
+// lost tells whether it is known that the file is no longer the one that was
+// identified: in a directory that was closed to us it may still be.
+func (b *bound) lost() bool {
+	now, err := os.Lstat(b.path)
+	return errors.Is(err, fs.ErrNotExist) || err == nil && !os.SameFile(now, b.file)
+}
+
 // clearLeftover returns nil when path is free, or was, or with remove has been
 // made so.
 func clearLeftover(path string, remove bool) error {

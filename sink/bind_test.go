@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -246,5 +247,50 @@ func TestAnInheritedSocketIsLeftAsItIs(t *testing.T) {
 		c, err := net.Dial("unix", path)
 		must(t, err)
 		c.Close()
+	}
+}
+
+func TestASocketThatWasRemovedIsPutBack(t *testing.T) {
+	t.Parallel()
+	d := newDaemon()
+	s, tokens := serve(t, d, "bot")
+	d.publish(t, version("bot", 1), tokens["bot"])
+	before := client(t, s.Path())
+	wantAnswer(t, ask(t, before, http.MethodGet, "/v1/tokens/bot"), 200, secret("bot", 1).Reveal())
+	early, err := net.Dial("unix", s.Path()) // and says nothing yet
+	must(t, err)
+	defer early.Close()
+
+	must(t, os.Remove(s.Path()))
+	must(t, tokens["bot"].Check(t.Context()))
+	d.publish(t, version("bot", 2), tokens["bot"])
+	for name, c := range map[string]*http.Client{"before": before, "early": overConn(early), "after": client(t, s.Path())} {
+		if a, err := try(t.Context(), c, http.MethodGet, "/v1/tokens/bot"); err != nil || a.body != secret("bot", 2).Reveal() {
+			t.Errorf("who connected %s got %d %q, %v", name, a.code, a.body, err)
+		}
+	}
+	if st, err := os.Lstat(s.Path()); err != nil || st.Mode().Perm() != 0o666 {
+		t.Errorf("the socket is %v, %v", st, err)
+	}
+
+	must(t, os.Remove(s.Path()))
+	must(t, os.WriteFile(s.Path(), nil, 0o600))
+	for range 2 {
+		for call, err := range map[string]error{"Check": tokens["bot"].Check(t.Context()), "Publish": tokens["bot"].Publish(t.Context(), version("bot", 2)), "Keep": s.Keep()} {
+			wantError(t, err, "something that is not a socket is there")
+			if t.Failed() {
+				t.Fatal(call)
+			}
+		}
+	}
+	must(t, os.Remove(s.Path()))
+	must(t, s.Keep())
+	wantAnswer(t, get(t, s, "/v1/tokens/bot"), 200, secret("bot", 2).Reveal())
+
+	must(t, os.Remove(s.Path()))
+	must(t, s.Close(t.Context()))
+	must(t, s.Keep())
+	if _, err := os.Lstat(s.Path()); !os.IsNotExist(err) {
+		t.Errorf("after its end the socket is put back: %v", err)
 	}
 }

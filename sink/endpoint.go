@@ -44,7 +44,8 @@ type Endpoint struct {
 	allow     *allowed
 	standard  bool // answers for the name default
 	check     func() error
-	forward   *forward // of a proxy
+	keep      func() error // nil where nothing can be lost
+	forward   *forward     // of a proxy
 	results   []readResult
 
 	held  atomic.Pointer[held]
@@ -107,13 +108,16 @@ func (e *Endpoint) Token() string { return e.token }
 // Check implements [refresher.Sink]: the listener listens, or could.
 func (e *Endpoint) Check(context.Context) error { return e.check() }
 
-// Publish implements [refresher.Sink]: it wakes those who wait for v.
+// Publish implements [refresher.Sink]: it wakes those who wait for v. The error
+// is why nobody else can come for it.
 func (e *Endpoint) Publish(_ context.Context, v refresher.Version) error {
-	if e.held.Load().v == v {
+	if e.held.Load().v != v {
+		close(e.held.Swap(newHeld(v)).next)
+	}
+	if e.keep == nil {
 		return nil
 	}
-	close(e.held.Swap(newHeld(v)).next)
-	return nil
+	return e.keep()
 }
 
 // Close implements [refresher.Sink]. Readers go on seeing the endpoint until

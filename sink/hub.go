@@ -35,9 +35,9 @@ type hub struct {
 	table atomic.Pointer[table]
 
 	mu      sync.Mutex
-	ln      net.Listener
+	ln      *accepting
 	server  *http.Server
-	served  chan struct{} // closed when no connection is accepted any more
+	retired sync.WaitGroup // those that ln took the place of
 	turning sync.WaitGroup
 	closing chan struct{}
 	// parked are the readers that wait.
@@ -87,8 +87,6 @@ func (h *hub) listenAndServe(where string, bind func() (net.Listener, error), ha
 }
 
 func (h *hub) serve(ln net.Listener, handler http.HandlerFunc) {
-	h.ln = ln
-	h.served = make(chan struct{})
 	h.server = &http.Server{
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			c := connOf(r.Context())
@@ -111,12 +109,61 @@ func (h *hub) serve(ln net.Listener, handler http.HandlerFunc) {
 		ErrorLog:  log.New(debugWriter{h.log}, "", 0),
 	}
 	h.turning.Go(func() { _ = h.server.Serve(turnListener{h.gate, ln.Addr()}) })
+	h.ln = h.accept(ln)
+}
+
+// accepting is a listener whose connections are being accepted.
+type accepting struct {
+	net.Listener
+	quit chan struct{} // closed when its end is meant
+	done chan struct{} // closed when no connection is accepted any more
+}
+
+func (h *hub) accept(ln net.Listener) *accepting {
+	a := &accepting{Listener: ln, quit: make(chan struct{}), done: make(chan struct{})}
 	go func() {
-		defer close(h.served)
-		if err := h.gate.accept(ln, h.closing); err != nil {
+		defer close(a.done)
+		if err := h.gate.accept(ln, a.quit); err != nil {
 			h.log.Error("a listener failed and answers no more: restart the daemon", "listener", ln.Addr().String(), "error", err)
 		}
 	}()
+	return a
+}
+
+// end ends accepting at t. A deadline ends Accept and leaves the socket as it
+// is: whoever else has it open, such as systemd, goes on listening.
+func (a *accepting) end(t time.Time) {
+	close(a.quit)
+	if d, ok := a.Listener.(interface{ SetDeadline(time.Time) error }); !ok || d.SetDeadline(t) != nil {
+		_ = a.Listener.Close()
+	}
+}
+
+// listenAgain accepts from what bind makes, where it makes something, instead
+// of from what there was. The connections that were accepted are not disturbed.
+func (h *hub) listenAgain(bind func() (net.Listener, error)) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	select {
+	case <-h.closing:
+		return nil
+	default:
+	}
+	if h.server == nil {
+		return nil
+	}
+	ln, err := bind()
+	if err != nil || ln == nil {
+		return err
+	}
+	old := h.ln
+	h.ln = h.accept(ln)
+	old.end(time.Now().Add(silentGrace)) // some may have connected, and not have been accepted yet
+	h.retired.Go(func() {
+		<-old.done
+		_ = old.Close()
+	})
+	return nil
 }
 
 // Addr is the address that it listens on; nil when it does not.
@@ -169,14 +216,9 @@ func (h *hub) close(ctx context.Context) error {
 	if h.server == nil {
 		return nil
 	}
-	// A deadline ends Accept and leaves the socket as it is: whoever else has
-	// it open, such as systemd, goes on listening.
-	if d, ok := h.ln.(interface{ SetDeadline(time.Time) error }); ok && d.SetDeadline(time.Now()) == nil {
-		<-h.served
-	} else {
-		_ = h.ln.Close()
-		<-h.served
-	}
+	h.ln.end(time.Now())
+	<-h.ln.done
+	h.retired.Wait()
 	defer context.AfterFunc(ctx, func() { h.gate.closeIf(func(*conn) bool { return true }) })()
 	// Once net/http shuts down it drops the requests that it reads, also the
 	// first of a connection.

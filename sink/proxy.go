@@ -74,6 +74,7 @@ func (p *ProxyServer) For(token string, allow *Allow, accounts *Accounts, up Ups
 	e := newEndpoint("proxy:"+p.listenOn, token, a, true, p.check)
 	e.results = proxyResults
 	e.forward = newForward(e, p.hub, up)
+	e.keep = p.Keep
 	return e, nil
 }
 
@@ -110,12 +111,20 @@ func (p *ProxyServer) Listen() error {
 // check is [refresher.Sink.Check] of the endpoint.
 func (p *ProxyServer) check() error {
 	switch {
-	case p.listening():
+	case p.listening() && (p.unixSocket == nil || !p.lost()):
 		return nil
 	case p.unixSocket == nil:
 		return checkTCP(p.listenOn)
 	}
 	return p.unixSocket.check()
+}
+
+// Keep is as that of [Server]; on TCP there is nothing to lose.
+func (p *ProxyServer) Keep() error {
+	if p.unixSocket == nil {
+		return nil
+	}
+	return p.unixSocket.keep(p.hub)
 }
 
 // Close is as that of [Server].

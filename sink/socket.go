@@ -58,7 +58,9 @@ func (s *Server) For(token string, allow *Allow, standard bool, accounts *Accoun
 	if err != nil {
 		return nil, err
 	}
-	return newEndpoint(s.id, token, a, standard, s.check), nil
+	e := newEndpoint(s.id, token, a, standard, s.check)
+	e.keep = s.Keep
+	return e, nil
 }
 
 // Update makes these the tokens that readers see, all at once. Those who wait
@@ -71,11 +73,15 @@ func (s *Server) Listen() error { return s.listenAndServe(s.path, s.unixSocket.l
 
 // check is [refresher.Sink.Check] of the endpoints.
 func (s *Server) check() error {
-	if s.listening() {
+	if s.listening() && !s.lost() {
 		return nil
 	}
 	return s.unixSocket.check()
 }
+
+// Keep binds the socket again where somebody removed or replaced its file, and
+// does nothing else. The error is why nobody can connect.
+func (s *Server) Keep() error { return s.unixSocket.keep(s.hub) }
 
 // Close stops to listen, ends waits, answers the requests that were sent, and
 // removes the socket's file if it is still the one that was made. When ctx

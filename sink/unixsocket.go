@@ -109,6 +109,52 @@ func (u *unixSocket) SetSocket(o SocketOptions, accounts *Accounts) error {
 	return nil
 }
 
+// lost tells whether the file that was bound is gone, or another is there.
+func (u *unixSocket) lost() bool {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.bound != nil && u.bound.lost()
+}
+
+// listenAgain binds the socket again where its file was lost; nil where not.
+func (u *unixSocket) listenAgain() (net.Listener, error) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.bound == nil || !u.bound.lost() {
+		return nil, nil
+	}
+	b, err := bind(u.path, u.attributes.mode, u.attributes.uid, u.attributes.gid)
+	if err != nil {
+		return nil, err
+	}
+	u.bound = b
+	return b.UnixListener, nil
+}
+
+// keep puts the file of a listening socket back that somebody took away, as is
+// done with files.
+func (u *unixSocket) keep(h *hub) error {
+	if !u.lost() {
+		return nil
+	}
+	return h.listenAgain(func() (net.Listener, error) {
+		ln, err := u.listenAgain()
+		if err == nil && ln != nil {
+			h.log.Warn("socket was removed or replaced by somebody else: it listens there again", "socket", u.path)
+		}
+		return ln, err
+	})
+}
+
+// Paths are what others may disturb, for who watches it and then calls Keep. A
+// socket that was inherited is for its owner to keep.
+func (u *unixSocket) Paths() []string {
+	if u == nil || u.inherited != nil {
+		return nil
+	}
+	return []string{u.path}
+}
+
 // listen binds the socket, or takes the one that was inherited.
 func (u *unixSocket) listen() (net.Listener, error) {
 	u.mu.Lock()

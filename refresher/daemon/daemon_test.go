@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -460,4 +461,45 @@ func TestAReloadThatCannotChangeASocketChangesNothing(t *testing.T) {
 			t.Errorf("%s is %v, %v", name, st, err)
 		}
 	}
+}
+
+func TestASocketThatWasRemovedIsPutBack(t *testing.T) {
+	t.Parallel()
+	g := start(t)
+	socket := filepath.Join(g.dir, "itr.sock")
+	if err := os.Remove(socket); err != nil {
+		t.Fatal(err)
+	}
+	g.logged("it listens there again", socket)
+	c, err := net.Dial("unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = c.Close()
+
+	if err := errors.Join(os.WriteFile(socket+".new", nil, 0o600), os.Rename(socket+".new", socket)); err != nil {
+		t.Fatal(err)
+	}
+	g.logged("sink not written", "something that is not a socket is there")
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second) // the status follows the log
+	defer cancel()
+	if _, err := g.refresher.Await(ctx, "bot", func(st refresher.Status) bool {
+		return slices.ContainsFunc(st.Sinks, func(s refresher.SinkStatus) bool { return s.ID == "socket:"+socket && !s.Current && s.Failure != "" })
+	}); err != nil {
+		t.Errorf("the status says nothing of it: %v", err)
+	}
+	if said, err := g.Reload(t.Context()); err == nil {
+		t.Errorf("a reload says %q", said)
+	}
+	if err := os.Remove(socket); err != nil {
+		t.Fatal(err)
+	}
+	if said, err := g.Reload(t.Context()); err != nil || said != "nothing has changed" {
+		t.Errorf("a reload says %q, %v", said, err)
+	}
+	if c, err = net.Dial("unix", socket); err != nil {
+		t.Fatal(err)
+	}
+	_ = c.Close()
+	g.logged("sink written again", socket)
 }

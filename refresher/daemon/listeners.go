@@ -35,20 +35,26 @@ type listener struct {
 	fresh     bool // it does not listen yet
 }
 
-// unixServer is a server whose socket can change while it listens.
+// unixServer is a server whose socket can change, and be lost, while it listens.
 type unixServer interface {
+	Keep() error
+	Paths() []string
 	TrySocket(sink.SocketOptions, *sink.Accounts) error
 	SetSocket(sink.SocketOptions, *sink.Accounts) error
 }
 
-// listen binds the plan's new listeners, all or none, and tries what is to
-// change of those that were taken over. The tokens of new ones are there before
+// listen binds the plan's new listeners, all or none, sees to it that those that
+// were taken over can be reached, and tries what is to change of them. The tokens of new ones are there before
 // the first reader: on a socket that was inherited one may be waiting.
 func (p *plan) listen(processes *process.Owner) error {
 	var bound []server
 	for _, l := range p.inOrder() {
 		if s, ok := l.server.(unixServer); ok && !l.fresh {
-			if err := s.TrySocket(l.options, sink.NewAccounts(processes)); err != nil {
+			err := s.Keep()
+			if err == nil {
+				err = s.TrySocket(l.options, sink.NewAccounts(processes))
+			}
+			if err != nil {
 				closeAll(bound)
 				return err
 			}
@@ -83,6 +89,21 @@ func (p *plan) inOrder() []*listener {
 		all[i] = p.listeners[key]
 	}
 	return all
+}
+
+// keepSocket puts a listener's socket back that somebody removed, also when no
+// token there has a value. Its tokens' sinks tell what came of it, and try again.
+func (d *Daemon) keepSocket(key string) {
+	l := d.plan.Load().listeners[key]
+	if l == nil {
+		return
+	}
+	if s, ok := l.server.(unixServer); ok {
+		_ = s.Keep()
+	}
+	for _, e := range l.endpoints {
+		d.refresher.Disturbed(e.Token(), e.ID())
+	}
 }
 
 // setSockets gives sockets that were taken over their new mode and owner.

@@ -162,6 +162,13 @@ func (ws *watches) follow(p *plan) {
 			}
 		}
 	}
+	for key, l := range p.listeners { // not for each token: thousands may be on one socket
+		if s, ok := l.server.(unixServer); ok {
+			for _, path := range s.Paths() {
+				add(followed{path: path, sink: key}, func() { ws.daemon.keepSocket(key) })
+			}
+		}
+	}
 	if p.cfg.CAFile != "" {
 		made[p.cfg.CAFile] |= trusted
 	}

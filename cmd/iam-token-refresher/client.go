@@ -80,14 +80,21 @@ func (c *client) unreachable(ctx context.Context, err error) error {
 		return ctx.Err()
 	case errors.Is(err, fs.ErrNotExist):
 		return fmt.Errorf("%w: there is no socket %s: is it running? Name another with --socket, ITR_SOCKET or --config", errAbsent, where)
+	case errors.Is(err, syscall.ENOTSOCK), errors.Is(err, syscall.EPROTOTYPE), errors.Is(err, syscall.ECONNREFUSED) && c.isOther():
+		return fmt.Errorf("%s is not a socket: name the daemon's with --socket, ITR_SOCKET or --config", where)
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return fmt.Errorf("%w: nobody listens on the socket %s: start it, or name another with --socket, ITR_SOCKET or --config", errAbsent, where)
 	case errors.Is(err, fs.ErrPermission):
 		return fmt.Errorf("may not connect to the socket %s: %s", where, c.whoMay())
-	case errors.Is(err, syscall.ENOTSOCK), errors.Is(err, syscall.EPROTOTYPE):
-		return fmt.Errorf("%s is not a socket: name the daemon's with --socket, ITR_SOCKET or --config", where)
 	}
 	return asKind{errUnanswered, fmt.Errorf("ask the daemon on the socket %s: %w: see its log", where, bare(err))}
+}
+
+// isOther tells whether something is there that is no socket, for which Linux
+// too says that the connection was refused. A link may lead to a socket.
+func (c *client) isOther() bool {
+	info, err := os.Stat(c.path)
+	return err == nil && info.Mode().Type() != fs.ModeSocket
 }
 
 // bare is the cause within net/http's own words.

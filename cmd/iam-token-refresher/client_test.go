@@ -129,6 +129,31 @@ func TestWhoMayConnectIsReadFromTheSocket(t *testing.T) {
 	}
 }
 
+func TestWhatIsNoSocketIsCalledThat(t *testing.T) {
+	t.Parallel()
+	live := socketOf(t, func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("value")) })
+	dir := filepath.Dir(live)
+	file, stale, link := filepath.Join(dir, "file"), filepath.Join(dir, "stale"), filepath.Join(dir, "link")
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: stale, Net: "unix"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.SetUnlinkOnClose(false)
+	if err := errors.Join(l.Close(), os.WriteFile(file, nil, 0o600), os.Symlink(stale, link)); err != nil {
+		t.Fatal(err)
+	}
+	for path, want := range map[string]string{
+		file:  file + " (from --socket) is not a socket",
+		dir:   dir + " (from --socket) is not a socket",
+		stale: "nobody listens on the socket " + stale,
+		link:  "nobody listens on the socket " + link,
+	} {
+		if _, err := newClient(path, "--socket").ask(t.Context(), http.MethodGet, "/v1/tokens"); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v", path, err)
+		}
+	}
+}
+
 func TestGetWaitsForADaemonThatIsNotThereYet(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

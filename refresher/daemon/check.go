@@ -4,17 +4,19 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"syscall"
 	"time"
 
 	"iam-token-refresher/refresher"
 	"iam-token-refresher/refresher/config"
+	"iam-token-refresher/refresher/store"
 	"iam-token-refresher/sink"
 )
 
 // CheckResult is one line of a check.
 type CheckResult struct {
 	Token string // empty for what is about all
-	What  string // "config", "source", "mint", "probe", or a sink's ID
+	What  string // "config", "state_dir", "status.listen", "source", "mint", "probe", or a sink's ID
 	// OK, Warning, Skipped: at most one is set; none means that it failed.
 	OK, Warning, Skipped bool
 	Detail               string // for people, no secrets
@@ -24,8 +26,8 @@ type CheckResult struct {
 var ErrCheckFailed = errors.New("the check failed")
 
 // Check tries everything in the order in which it is needed and reports each
-// step: the configuration, a mint and a probe of each token, and whether each
-// sink could be written. It writes nothing, and serves nothing. offline stops
+// step: the configuration, where the state and the status are to be, a mint and
+// a probe of each token, and whether each sink could be written. It writes nothing, and serves nothing. offline stops
 // before anything is asked of the cloud.
 func (d *Daemon) Check(ctx context.Context, offline bool, report func(CheckResult)) error {
 	if d.broken != nil {
@@ -38,6 +40,12 @@ func (d *Daemon) Check(ctx context.Context, offline bool, report func(CheckResul
 		report(r)
 	}
 	say(CheckResult{What: "config", OK: true, Detail: plural(len(p.specs), "token")})
+	if dir := p.cfg.StateDir; dir != "" {
+		say(place("state_dir", store.Check(dir), "can be written"))
+	}
+	if addr := p.cfg.Status.Listen; addr != "" {
+		say(place("status.listen", checkHealth(addr), "can be listened on"))
+	}
 	for i, spec := range p.specs {
 		c := checker{daemon: d, spec: spec, token: p.cfg.Tokens[i], say: func(r CheckResult) {
 			r.Token = spec.Token
@@ -55,6 +63,21 @@ func (d *Daemon) Check(ctx context.Context, offline bool, report func(CheckResul
 		return ErrCheckFailed
 	}
 	return nil
+}
+
+// place is the line of what only one process can have.
+func place(what string, err error, fine string) CheckResult {
+	const running = " there: fine if it is the running daemon"
+	locked := (*store.LockedError)(nil)
+	switch {
+	case err == nil:
+		return CheckResult{What: what, OK: true, Detail: fine}
+	case errors.As(err, &locked) && locked.PID != 0:
+		return CheckResult{What: what, Warning: true, Detail: fmt.Sprintf("process %d is%s", locked.PID, running)}
+	case locked != nil, errors.Is(err, syscall.EADDRINUSE):
+		return CheckResult{What: what, Warning: true, Detail: "another process is" + running}
+	}
+	return CheckResult{What: what, Detail: err.Error()}
 }
 
 type checker struct {

@@ -69,14 +69,31 @@ type healthListener struct {
 	served chan struct{}
 }
 
+func bindHealth(addr string) (net.Listener, error) {
+	l, err := net.Listen("tcp", addr)
+	if err != nil {
+		return nil, fmt.Errorf("listen for health and metrics (status.listen): %w", err)
+	}
+	return l, nil
+}
+
+// checkHealth tells whether listenHealth would work.
+func checkHealth(addr string) error {
+	l, err := bindHealth(addr)
+	if err != nil {
+		return err
+	}
+	return l.Close()
+}
+
 // listenHealth serves on addr; nothing when it is empty.
 func (d *Daemon) listenHealth(addr string) (*healthListener, error) {
 	if addr == "" {
 		return nil, nil
 	}
-	l, err := net.Listen("tcp", addr)
+	l, err := bindHealth(addr)
 	if err != nil {
-		return nil, fmt.Errorf("listen for health and metrics (status.listen): %w", err)
+		return nil, err
 	}
 	h := &healthListener{
 		server: &http.Server{

@@ -51,15 +51,8 @@ func makeDir(dir string, log *slog.Logger) error {
 	if err != nil {
 		return fmt.Errorf("look at %s: %w", dir, bare(err))
 	}
-	uid := owner(st)
-	switch {
-	case !st.IsDir():
-		return fmt.Errorf("%s is not a directory: name another state_dir, or remove it", dir)
-	case uid != os.Geteuid():
-		return fmt.Errorf("%s belongs to user %d, and we run as user %d: give it to us (chown), or name a directory in it that we may make (state_dir: %s)",
-			dir, uid, os.Geteuid(), filepath.Join(dir, "state"))
-	case st.Mode().Perm()&0o077 == 0:
-		return nil
+	if err := ours(dir, st); err != nil || st.Mode().Perm()&0o077 == 0 {
+		return err
 	}
 	if err := os.Chmod(dir, 0o700); err != nil {
 		return fmt.Errorf("%s may be entered by others (mode %04o), and closing it failed: %w", dir, st.Mode().Perm(), bare(err))
@@ -69,16 +62,27 @@ func makeDir(dir string, log *slog.Logger) error {
 	return nil
 }
 
+// ours returns nil when dir is a directory that belongs to us.
+func ours(dir string, st fs.FileInfo) error {
+	uid := owner(st)
+	switch {
+	case !st.IsDir():
+		return fmt.Errorf("%s is not a directory: name another state_dir, or remove it", dir)
+	case uid != os.Geteuid():
+		return fmt.Errorf("%s belongs to user %d, and we run as user %d: give it to us (chown), or name a directory in it that we may make (state_dir: %s)",
+			dir, uid, os.Geteuid(), filepath.Join(dir, "state"))
+	}
+	return nil
+}
+
 func create(dir string) error {
 	parent := filepath.Dir(dir)
 	err := os.Mkdir(dir, 0o700)
 	switch {
 	case errors.Is(err, fs.ErrExist):
 		return nil
-	case errors.Is(err, fs.ErrNotExist):
-		return fmt.Errorf("%s does not exist, nor does %s, in which it would be made: make that first (with systemd: StateDirectory= or RuntimeDirectory=)", dir, parent)
 	case err != nil:
-		return fmt.Errorf("make %s: %w: make it by hand, mode 0700, and give it to user %d", dir, bare(err), os.Geteuid())
+		return adviseCreate(dir, err)
 	}
 	if err := os.Chmod(dir, 0o700); err != nil { // the umask may have taken our own rights
 		return fmt.Errorf("set the mode of %s to 0700: %w", dir, bare(err))
@@ -90,6 +94,13 @@ func create(dir string) error {
 		_ = p.Close()
 	}
 	return nil
+}
+
+func adviseCreate(dir string, err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%s does not exist, nor does %s, in which it would be made: make that first (with systemd: StateDirectory= or RuntimeDirectory=)", dir, filepath.Dir(dir))
+	}
+	return fmt.Errorf("make %s: %w: make it by hand, mode 0700, and give it to user %d", dir, bare(err), os.Geteuid())
 }
 
 // lockDir locks dir, until the file that it returns is closed, and says there

@@ -161,18 +161,47 @@ func TestDirectoriesThatAreRefusedSayWhatToDo(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			dir := c.dir(t, t.TempDir())
+			checked := Check(dir)
 			s, err := Open(dir, Options{})
 			if err == nil {
 				_ = s.Close()
 				t.Fatal("opened")
 			}
+			if checked == nil {
+				t.Fatal("Check finds nothing")
+			}
 			for _, want := range append(c.says, dir) {
-				if !strings.Contains(err.Error(), want) {
-					t.Errorf("the error does not say %q: %v", want, err)
+				if !strings.Contains(err.Error(), want) || !strings.Contains(checked.Error(), want) {
+					t.Errorf("the error does not say %q: %v; %v", want, err, checked)
 				}
 			}
 		})
 	}
+}
+
+func TestCheckLeavesNothingBehind(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), "state")
+	must(t, Check(dir))
+	if _, err := os.Lstat(dir); !os.IsNotExist(err) {
+		t.Errorf("it made the directory: %v", err)
+	}
+	must(t, os.Mkdir(dir, 0o755))
+	must(t, Check(dir))
+	if files, err := os.ReadDir(dir); err != nil || len(files) > 0 {
+		t.Errorf("it left %v, %v", files, err)
+	}
+	if st, err := os.Stat(dir); err != nil || st.Mode().Perm() != 0o755 {
+		t.Errorf("the directory is %v, %v", st, err)
+	}
+	s := open(t, dir)
+	locked := (*LockedError)(nil)
+	if err := Check(dir); !errors.As(err, &locked) || locked.PID != os.Getpid() {
+		t.Errorf("beside a daemon: %v", err)
+	}
+	must(t, s.Close())
+	must(t, Check(dir))
+	_ = open(t, dir)
 }
 
 func TestADirectoryThatIsRemovedIsTakenAgain(t *testing.T) {

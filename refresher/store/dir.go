@@ -54,12 +54,41 @@ func makeDir(dir string, log *slog.Logger) error {
 	if err := ours(dir, st); err != nil || st.Mode().Perm()&0o077 == 0 {
 		return err
 	}
-	if err := os.Chmod(dir, 0o700); err != nil {
+	if err := closeToOthers(dir); err != nil {
 		return fmt.Errorf("%s may be entered by others (mode %04o), and closing it failed: %w", dir, st.Mode().Perm(), bare(err))
 	}
 	log.Warn("the state directory could be entered by others, its mode is now 0700 (with systemd: StateDirectoryMode=0700)",
 		"dir", dir, "mode", fmt.Sprintf("%04o", st.Mode().Perm()))
 	return nil
+}
+
+// closeToOthers follows a link only where root or we made it: another user's
+// may lead to any directory of ours.
+func closeToOthers(dir string) error {
+	flags := os.O_RDONLY | syscall.O_DIRECTORY | syscall.O_NOFOLLOW
+	named, err := os.Lstat(dir)
+	if err != nil {
+		return err
+	}
+	if named.Mode().Type() == fs.ModeSymlink {
+		if uid := owner(named); uid != 0 && uid != os.Geteuid() {
+			return fmt.Errorf("it is a link that user %d made: name the directory itself", uid)
+		}
+		flags &^= syscall.O_NOFOLLOW
+	}
+	f, err := os.OpenFile(dir, flags, 0)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	st, err := f.Stat()
+	if err == nil {
+		err = ours(dir, st)
+	}
+	if err != nil {
+		return err
+	}
+	return f.Chmod(0o700)
 }
 
 // ours returns nil when dir is a directory that belongs to us.
@@ -84,8 +113,11 @@ func create(dir string) error {
 	case err != nil:
 		return adviseCreate(dir, err)
 	}
-	if err := os.Chmod(dir, 0o700); err != nil { // the umask may have taken our own rights
-		return fmt.Errorf("set the mode of %s to 0700: %w", dir, bare(err))
+	// The umask may have taken our own rights. What is there by now may be a link.
+	if st, err := os.Lstat(dir); err == nil && st.IsDir() && st.Mode().Perm() != 0o700 {
+		if err := os.Chmod(dir, 0o700); err != nil {
+			return fmt.Errorf("set the mode of %s to 0700: %w", dir, bare(err))
+		}
 	}
 	// For the power cut right after the first state. Without it that state is
 	// lost, nothing worse.

@@ -116,6 +116,30 @@ func TestADirectoryThatOthersMayEnterIsClosedToThem(t *testing.T) {
 	}
 }
 
+func TestOnlyATrustedLinksDirectoryIsClosed(t *testing.T) {
+	t.Parallel()
+	if os.Geteuid() != 0 {
+		t.Skip("only root can make another user's link")
+	}
+	for uid, want := range map[int]os.FileMode{0: 0o700, 12345: 0o755} {
+		tmp := t.TempDir()
+		dir, link := filepath.Join(tmp, "dir"), filepath.Join(tmp, "link")
+		must(t, os.Mkdir(dir, 0o755))
+		must(t, os.Symlink(dir, link))
+		must(t, os.Lchown(link, uid, -1))
+		s, err := Open(link, Options{})
+		if err == nil {
+			_ = s.Close()
+		}
+		if (err == nil) != (uid == 0) || err != nil && !strings.Contains(err.Error(), "a link that user 12345 made") {
+			t.Errorf("user %d: %v", uid, err)
+		}
+		if st, err := os.Stat(dir); err != nil || st.Mode().Perm() != want {
+			t.Errorf("user %d: the directory is %v, %v", uid, st, err)
+		}
+	}
+}
+
 func TestDirectoriesThatAreRefusedSayWhatToDo(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {

@@ -44,6 +44,7 @@ type (
 	Published struct {
 		Version *Version
 		Finding Finding
+		Reprobe bool // Finding is of a probe that was replaced meanwhile
 	}
 	// Restored: the state of an earlier run was loaded.
 	Restored struct {
@@ -145,7 +146,7 @@ func (e PublishedProbed) apply(p Policy, s *State, now time.Time) {
 	case RejectedAccess:
 		s.Proof = e.Finding
 	case RejectedToken:
-		s.Unchecked, s.DoubtSince = false, time.Time{}
+		s.DoubtSince = time.Time{}
 		switch {
 		case s.Proof.Verdict == RejectedToken: // known
 		case s.SuspectSince.IsZero():
@@ -203,7 +204,7 @@ func (e Dropped) apply(p Policy, s *State, now time.Time) {
 	}
 }
 
-func (e Published) apply(_ Policy, s *State, now time.Time) {
+func (e Published) apply(p Policy, s *State, now time.Time) {
 	s.Saving = false
 	v := e.Version
 	if s.Held != nil && s.Held.Value == v.Value {
@@ -212,7 +213,8 @@ func (e Published) apply(_ Policy, s *State, now time.Time) {
 	s.Lineage, s.N = v.Lineage, v.N
 	s.Published, s.Proof = v, e.Finding
 	s.ProbedAt, s.VerifiedAt, s.DoubtSince, s.SuspectSince = time.Time{}, time.Time{}, time.Time{}, time.Time{}
-	s.Unchecked, s.Reported, s.Witnessed, s.outrun = false, false, false, false
+	s.Unchecked = e.Reprobe && p.Probed
+	s.Reported, s.Witnessed, s.outrun = false, false, false
 	if s.Held == nil { // else a new source's candidate is waiting already
 		s.SourceChanged = false
 	}

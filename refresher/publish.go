@@ -27,7 +27,7 @@ func (r *Refresher) startPublish(e *entry, d Decision, now time.Time) {
 		}
 	}
 	e.apply(r, Started{Do: Publish}, now)
-	finding := c.Finding
+	finding, gen := c.Finding, e.gen
 	r.save(e, *v, finding, func(err error) {
 		if e.gone {
 			return
@@ -41,7 +41,7 @@ func (r *Refresher) startPublish(e *entry, d Decision, now time.Time) {
 		}
 		now := r.clock.Now()
 		attempts, since := e.state.Failures, e.state.FailingSince
-		e.apply(r, Published{Version: v, Finding: finding}, now)
+		e.apply(r, Published{Version: v, Finding: finding, Reprobe: e.gen != gen}, now)
 		attrs := []any{"version", v.N, "expires_in", until(v.ExpiresAt, now), "verdict", finding.Verdict.String(), "reason", e.why}
 		if attempts > 0 {
 			attrs = append(attrs, "failed_attempts", attempts, "trouble", now.Sub(since).Round(time.Second).String())
@@ -124,7 +124,8 @@ type sinkState struct {
 	notBefore time.Time
 
 	disturbed bool
-	restores  []time.Time
+	retries   []time.Time // for something that happened while it could not be written
+	restores  []time.Time // of what somebody had changed
 	contested bool
 	removed   bool // close when idle
 }
@@ -140,7 +141,7 @@ func (s *sinkState) status(current *Version) SinkStatus {
 
 // newVersion forgets what was about the version before.
 func (s *sinkState) newVersion() {
-	s.notBefore, s.restores, s.contested, s.disturbed = time.Time{}, nil, false, false
+	s.notBefore, s.retries, s.restores, s.contested, s.disturbed = time.Time{}, nil, nil, false, false
 }
 
 // disturbed has a sink looked at. One that could not be written is tried again
@@ -151,7 +152,7 @@ func (e *entry) disturbed(sinkID string, now time.Time) {
 			continue
 		}
 		s.disturbed = true
-		if s.failures > 0 && now.Before(s.notBefore) && s.mayRestore(now) {
+		if s.failures > 0 && now.Before(s.notBefore) && mayAgain(&s.retries, now) {
 			s.notBefore = now
 		}
 	}
@@ -207,7 +208,7 @@ func (r *Refresher) inspect(e *entry, s *sinkState, v *Version) {
 			return
 		}
 		log := r.log(e).With("sink", s.id, "change", changed)
-		if !s.mayRestore(r.clock.Now()) {
+		if !mayAgain(&s.restores, r.clock.Now()) {
 			s.contested = true
 			s.failure = fmt.Sprintf("contested: changed more than %d times in %s: %v", restoreMost, restoreWindow, changed)
 			log.Error("sink contested: somebody else keeps changing it; it is left alone until the next version")
@@ -218,15 +219,15 @@ func (r *Refresher) inspect(e *entry, s *sinkState, v *Version) {
 	})
 }
 
-// mayRestore counts a restore, unless there were too many.
-func (s *sinkState) mayRestore(now time.Time) bool {
-	for len(s.restores) > 0 && now.Sub(s.restores[0]) >= restoreWindow {
-		s.restores = s.restores[1:]
+// mayAgain adds to times of the same, unless there were too many.
+func mayAgain(times *[]time.Time, now time.Time) bool {
+	for len(*times) > 0 && now.Sub((*times)[0]) >= restoreWindow {
+		*times = (*times)[1:]
 	}
-	if len(s.restores) >= restoreMost {
+	if len(*times) >= restoreMost {
 		return false
 	}
-	s.restores = append(s.restores, now)
+	*times = append(*times, now)
 	return true
 }
 

@@ -59,7 +59,8 @@ type State struct {
 	Reported   bool      // a consumer reports a 401
 	ReportedAt time.Time // when a report last started a probe
 
-	// Unchecked: Published was restored after a restart and not probed since.
+	// Unchecked: Published was restored after a restart, or published by what
+	// another probe had found, and not accepted since.
 	Unchecked bool
 	// SourceChanged: the next accepted candidate is published whatever its end.
 	SourceChanged bool

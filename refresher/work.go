@@ -146,7 +146,11 @@ func (r *Refresher) startMint(e *entry) {
 			r.finish(e, ResultFailed, err.Error())
 		} else {
 			r.log(e).Debug("minted", "expires_in", until(m.ExpiresAt, now), "bytes", m.Value.Len())
+			held := e.state.Held
 			e.apply(r, MintSucceeded{Minted: m}, now)
+			if held != nil && held.Value == m.Value && held.Finding.Verdict == Unknown {
+				r.finish(e, ResultHeld, held.Finding.Reason) // there is no news to wait for
+			}
 		}
 		r.advance(e)
 	})
@@ -263,7 +267,7 @@ func (r *Refresher) startProbe(e *entry, d Decision) {
 func (r *Refresher) candidateProbed(e *entry, value Value, f Finding) {
 	now := r.clock.Now()
 	e.probes[f.Verdict]++
-	first := e.state.Held != nil && e.state.Held.Finding.Verdict == Unproven
+	first := e.state.Held != nil && e.state.Held.Value == value && e.state.Held.Finding.Verdict == Unproven
 	e.apply(r, CandidateProbed{Value: value, Finding: f}, now)
 	if f.Verdict == Unknown {
 		log := r.log(e).Debug

@@ -1,0 +1,126 @@
+package refresher
+
+import (
+	"context"
+	"errors"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+func TestARestoredValueIsNotFreshBeforeSomebodyAcceptedIt(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		g := newRig(12 * time.Hour)
+		store := &memoryStore{}
+		g.run(t, Options{Store: store})
+		g.stop()
+		var probes atomic.Int32
+		g.cloud.set(outage, func(Value) Finding {
+			if probes.Add(1) == 1 {
+				return Finding{Verdict: RejectedToken, Reason: "401"}
+			}
+			return Finding{Verdict: Unknown, Reason: "away"}
+		})
+		g.run(t, Options{Store: store})
+		for range 4 {
+			if s := g.status(t); s.Health != Unchecked {
+				t.Errorf("%s after %d probes, none of which accepted it", s.Health, probes.Load())
+			}
+			pass(30 * time.Minute)
+		}
+		g.cloud.set(outage, nil)
+		pass(10 * time.Minute)
+		if s := g.status(t); s.Health != Fresh {
+			t.Errorf("%s once it was accepted", s.Health)
+		}
+	})
+}
+
+func TestARefreshThatBringsTheCandidateAgainIsAnswered(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		g := newRig(12 * time.Hour)
+		g.run(t, Options{})
+		pass(time.Hour + time.Minute)
+		kept := Minted{Value: NewValue("kept by the source"), Type: TypeIAM, ExpiresAt: time.Now().Round(0).Add(12 * time.Hour)}
+		g.cloud.set(func(int) (Minted, error) { return kept, nil }, always(Finding{Verdict: Unknown, Reason: "Tracker is away"}))
+		for range 2 {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			o, err := g.Refresh(ctx, "bot")
+			cancel()
+			if err != nil || o.Result != ResultHeld || o.Reason != "Tracker is away" {
+				t.Errorf("it came to %q (%s), %v", o.Result, o.Reason, err)
+			}
+			pass(10 * time.Minute)
+		}
+	})
+}
+
+func TestASinkThatCouldNotBeWrittenIsNotContestedByItsFirstChange(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		g := newRig(12 * time.Hour)
+		g.sink.fail(errors.New("no directory"))
+		g.run(t, Options{})
+		pass(30 * time.Minute)
+		happens := func() {
+			g.Disturbed("bot", "memory")
+			synctest.Wait()
+		}
+		for range restoreMost - 1 { // mkdir, chown
+			happens()
+		}
+		g.sink.fail(nil)
+		happens() // chmod
+		pass(time.Second)
+		g.sink.disturb()
+		happens()
+		if s := g.status(t).Sinks[0]; s.Contested || !s.Current {
+			t.Errorf("after its first change it is %+v", s)
+		}
+	})
+}
+
+// busyStore saves nothing before it may.
+type busyStore struct {
+	memoryStore
+	busy chan struct{}
+}
+
+func (s *busyStore) Save(ctx context.Context, token, fingerprint string, v Version, f Finding) error {
+	if s.busy != nil {
+		<-s.busy
+	}
+	return s.memoryStore.Save(ctx, token, fingerprint, v, f)
+}
+
+// elsewhere is a probe of another API.
+type elsewhere struct{ *cloud }
+
+func (elsewhere) Target() string { return "elsewhere" }
+
+func TestAVersionThatIsSavedWhileItsProbeChangesSurvivesARestart(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		g := newRig(12 * time.Hour)
+		store := &busyStore{}
+		g.run(t, Options{Store: store})
+		pass(time.Minute)
+		store.busy = make(chan struct{})
+		kept := Minted{Value: NewValue("second"), Type: TypeIAM, ExpiresAt: time.Now().Round(0).Add(12 * time.Hour)}
+		g.cloud.set(func(int) (Minted, error) { return kept, nil }, nil)
+		g.Request("bot")
+		synctest.Wait()
+		g.spec.Probe = elsewhere{newCloud(12 * time.Hour)}
+		if err := g.Swap(t.Context(), []Spec{g.spec}); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		close(store.busy)
+		pass(time.Minute)
+		g.stop()
+		g.cloud.set(outage, nil)
+		g.run(t, Options{Store: store})
+		if s := g.status(t); s.Health != Fresh || s.Version.Value != kept.Value {
+			t.Errorf("after a restart: %+v", s)
+		}
+	})
+}

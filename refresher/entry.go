@@ -26,7 +26,7 @@ type entry struct {
 	seen         bool   // was published to all sinks once
 	why          string // of the newest mint
 	storeFailure string
-	durable      string // the lineage that is saved
+	durable      string // the lineage that is saved, or may be
 	refreshes    RefreshCounts
 	probes       ProbeCounts
 	waiters      []chan RefreshOutcome

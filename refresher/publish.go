@@ -96,9 +96,9 @@ func (r *Refresher) saveInTime(v Version, fingerprint string, f Finding) error {
 }
 
 func (r *Refresher) saved(e *entry, lineage string, err error) {
-	if err == nil {
-		e.durable = lineage
-	}
+	// After an error, too: what hung may end well yet, and what failed at its end
+	// may have got there.
+	e.durable = lineage
 	switch {
 	case err != nil && e.storeFailure != err.Error():
 		e.storeFailure = err.Error()

@@ -124,3 +124,56 @@ func TestAVersionThatIsSavedWhileItsProbeChangesSurvivesARestart(t *testing.T) {
 		}
 	})
 }
+
+// lateStore has its first save end well after everybody has given up waiting,
+// and the second fail.
+type lateStore struct {
+	memoryStore
+	saves atomic.Int32
+	late  chan struct{}
+}
+
+func (s *lateStore) Save(ctx context.Context, token, fingerprint string, v Version, f Finding) error {
+	switch s.saves.Add(1) {
+	case 1:
+		<-s.late
+	case 2:
+		return errors.New("no room")
+	}
+	return s.memoryStore.Save(ctx, token, fingerprint, v, f)
+}
+
+func TestASaveThatEndsLateLeavesNoTwoValuesWithOneName(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		g := newRig(12 * time.Hour)
+		store := &lateStore{late: make(chan struct{})}
+		named := map[string]Value{}
+		note := func() {
+			t.Helper()
+			pass(time.Second)
+			v := g.status(t).Version
+			if was, known := named[v.ETag()]; known && was != v.Value {
+				t.Errorf("%s names two values", v.ETag())
+			}
+			named[v.ETag()] = v.Value
+		}
+		refresh := func() {
+			t.Helper()
+			if o, err := g.Refresh(t.Context(), "bot"); err != nil || o.Result != ResultPublished {
+				t.Fatalf("the refresh came to %+v, %v", o, err)
+			}
+		}
+		g.run(t, Options{Store: store})
+		pass(publishTimeout)
+		note()
+		close(store.late)
+		synctest.Wait()
+		refresh()
+		note()
+		g.stop()
+		g.run(t, Options{Store: store})
+		note()
+		refresh()
+		note()
+	})
+}

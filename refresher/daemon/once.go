@@ -71,6 +71,14 @@ func (d *Daemon) Once(ctx context.Context) error {
 func (d *Daemon) once(ctx context.Context, token string) error {
 	d.refresher.Request(token)
 	_, err := d.refresher.Await(ctx, token, func(s refresher.Status) bool {
+		switch s.Health {
+		case refresher.Unchecked: // what an earlier run left is yet to be tried
+			if s.DoubtSince.IsZero() {
+				return false
+			}
+		case refresher.Revoked, refresher.Expired, refresher.NoAccess:
+			return false
+		}
 		return s.Refreshes.Of(refresher.ResultPublished)+s.Refreshes.Of(refresher.ResultUnchanged) > 0 &&
 			!slices.ContainsFunc(s.Sinks, func(s refresher.SinkStatus) bool { return !s.Current })
 	})

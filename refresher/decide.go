@@ -87,7 +87,7 @@ func Decide(p Policy, s State, now time.Time) Decision {
 	}
 	wait := Decision{Code: codeBusy, Reason: "a worker is at it"}
 	for _, c := range checks {
-		if c.at.IsZero() {
+		if c.at.IsZero() || !p.Probed && (c.Do == ProbeCandidate || c.Do == ProbePublished) {
 			continue
 		}
 		if c.Do != Wait && !c.at.After(now) {

@@ -511,3 +511,18 @@ type setClock struct {
 func (c *setClock) Now() time.Time           { return c.wall }
 func (c *setClock) Elapsed() time.Duration   { return c.elapsed }
 func (c *setClock) NewAlarm() (Alarm, error) { panic("no alarm") }
+
+func TestWithoutAProbeNothingIsEverProbed(t *testing.T) {
+	t.Parallel()
+	now := clockTime("12:30:00")
+	p := hourly()
+	p.Probed, p.Reprobe = false, nil
+	s := steady(now)
+	s.Reported, s.Witnessed, s.SuspectSince, s.Unchecked = true, true, now, true
+	for range 2 {
+		if d := Decide(p, s, now); d.Do != Wait || d.Code != codeSchedule {
+			t.Errorf("decided %s (%s): %s", d.Do, d.Code, d.Reason)
+		}
+		s.SuspectSince = time.Time{}
+	}
+}

@@ -286,8 +286,10 @@ func (e Witnessed) apply(p Policy, s *State, now time.Time) {
 func (e Replaced) apply(p Policy, s *State, now time.Time) {
 	// What workers are doing for the old source or probe no longer counts.
 	s.Minting, s.ProbingCandidate, s.ProbingPublished, s.outrun = false, false, false, false
-	// The published value was proven to another probe, perhaps.
+	// The published value was proven to another probe, perhaps; so was what
+	// spoke against it.
 	s.Unchecked = p.Probed && s.Published != nil
+	s.Reported, s.Witnessed, s.SuspectSince, s.DoubtSince = false, false, time.Time{}, time.Time{}
 	c := e.Candidate
 	c.HeldSince = now
 	s.Held = &c

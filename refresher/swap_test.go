@@ -1,0 +1,77 @@
+package refresher
+
+import (
+	"context"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// swap puts a changed spec of the token into force.
+func (g *rig) swap(t *testing.T, change func(*Spec)) {
+	t.Helper()
+	spec := g.spec
+	change(&spec)
+	if err := g.Swap(context.Background(), []Spec{spec}); err != nil {
+		t.Fatal(err)
+	}
+	synctest.Wait()
+}
+
+// unprobed takes the probe away.
+func unprobed(s *Spec) {
+	s.Probe = nil
+	s.Policy.Probed, s.Policy.Reprobe = false, nil
+}
+
+// again is a source that gives v again.
+func again(v *Version) func(int) (Minted, error) {
+	return func(int) (Minted, error) {
+		return Minted{Value: v.Value, Type: v.Type, ExpiresAt: v.ExpiresAt}, nil
+	}
+}
+
+func TestNothingIsProbedOnceTheProbeIsTakenAway(t *testing.T) {
+	t.Parallel()
+	rejected := always(Finding{Verdict: RejectedToken, Reason: "401"})
+	for name, pending := range map[string]func(t *testing.T, g *rig, v *Version){
+		"while a report waits": func(_ *testing.T, g *rig, v *Version) {
+			for range 2 {
+				g.Report("bot", v.Lineage, v.N)
+				synctest.Wait()
+			}
+		},
+		"while a 401 is to be confirmed": func(_ *testing.T, g *rig, v *Version) {
+			g.cloud.set(nil, rejected)
+			g.Report("bot", v.Lineage, v.N)
+			synctest.Wait()
+		},
+		"while a 401 that we saw waits": func(t *testing.T, g *rig, v *Version) {
+			g.cloud.set(nil, always(Finding{Verdict: Unknown, RetryAfter: 10 * time.Minute}))
+			g.Report("bot", v.Lineage, v.N)
+			synctest.Wait()
+			g.Witness(t.Context(), "bot", v.Lineage, v.N)
+			synctest.Wait()
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				g := newRig(12 * time.Hour)
+				g.run(t, Options{})
+				pass(time.Minute)
+				v := g.status(t).Version
+				pending(t, g, v)
+				g.cloud.set(again(v), nil)
+				_, before := g.cloud.counts()
+				g.swap(t, unprobed)
+				pass(20 * time.Minute)
+				if _, after := g.cloud.counts(); after != before {
+					t.Errorf("%d probes", after-before)
+				}
+				if s := g.status(t); s.Health != Fresh || s.Witnessed || !s.DoubtSince.IsZero() {
+					t.Errorf("status %+v", s)
+				}
+			})
+		})
+	}
+}

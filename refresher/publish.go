@@ -236,6 +236,12 @@ func mayAgain(times *[]time.Time, now time.Time) bool {
 func (r *Refresher) sinkWork(e *entry, s *sinkState, do func(context.Context) error, end func(error)) {
 	s.busy, s.overdue, s.deadline = true, false, time.Time{}
 	r.disk.run(func() {
+		if s.removed { // while it waited for room
+			s.busy = false
+			r.closeSink(e, s)
+			r.disk.release()
+			return
+		}
 		s.deadline = r.clock.Now().Add(publishTimeout)
 		e.wake = earlier(e.wake, s.deadline)
 		r.wakes.update(e)

@@ -293,6 +293,10 @@ func (r *Refresher) publishedTo(e *entry, s *sinkState, v *Version, err error) {
 func (r *Refresher) closeSink(e *entry, s *sinkState) {
 	s.removed = true
 	if s.busy {
+		if !s.overdue && !s.deadline.IsZero() { // nobody looks at its deadline any more
+			s.overdue = true
+			r.spawn(func() func() { return r.disk.release }) // once all that go have gone
+		}
 		return // sinkWork comes back here
 	}
 	s.busy = true

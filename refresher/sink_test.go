@@ -53,3 +53,30 @@ func TestASinkThatIsRemovedWhileItWaitsIsNotWritten(t *testing.T) {
 		})
 	})
 }
+
+func TestSinksThatHangHoldUpNobodyOnceTheyAreRemoved(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		g := newRig(12 * time.Hour)
+		var woken chan struct{}
+		g.spec.Sinks, woken = hanging()
+		waiting := &memorySink{id: "waiting"}
+		g.spec.Sinks = append(g.spec.Sinks, waiting)
+		g.run(t, Options{Store: &memoryStore{}})
+		pass(publishTimeout / 2)
+		g.swap(t, func(s *Spec) { s.Sinks = []Sink{g.sink} })
+		if n := waiting.tries(); n != 0 {
+			t.Errorf("one that waited was written %d times", n)
+		}
+		pass(3 * time.Hour)
+		if s := g.status(t); s.Version.N != 4 || !s.Sinks[0].Current {
+			t.Errorf("three hours later: %+v", s)
+		}
+		close(woken)
+		pass(time.Second)
+		g.look(t, func() {
+			if g.disk.running != 0 {
+				t.Errorf("%d disk workers are counted when none works", g.disk.running)
+			}
+		})
+	})
+}

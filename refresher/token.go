@@ -20,7 +20,8 @@ type Minted struct {
 	// beyond the year 9999 is taken for its end.
 	ExpiresAt time.Time
 	// ServerTime is the time that the answering server's Date header named;
-	// zero when there was none. The local clock is judged by it.
+	// zero when there was none, or the server is not the cloud's. The local
+	// clock is judged by it, for all tokens.
 	ServerTime time.Time
 }
 

@@ -8,7 +8,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
-
+	"time"
 	"iam-token-refresher/refresher"
 )
 
@@ -167,6 +167,9 @@ func (p *api) Probe(ctx context.Context, v refresher.Value) refresher.Finding {
 		return p.unknown(why)
 	}
 	f := a.finding()
+	// The one clock by which every token is judged is the cloud's, not that of
+	// whatever API this is.
+	f.ServerTime = time.Time{}
 	var say string
 	f.Verdict, say = p.judge(a, secrets)
 	f.Reason = p.reason(say)

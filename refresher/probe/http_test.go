@@ -59,6 +59,9 @@ func TestVerdictOfAnyAPIIsItsStatus(t *testing.T) {
 			if got.Verdict != c.want {
 				t.Errorf("got %v, want %v", got.Verdict, c.want)
 			}
+			if !got.ServerTime.IsZero() {
+				t.Errorf("our clock would be judged by just any API's: %v", got.ServerTime)
+			}
 			checkReason(t, got, secret, append(c.reason, s.URL+"/me")...)
 			if strings.Contains(got.Reason+p.Target(), "hidden") {
 				t.Errorf("the query is shown: %s, %s", got.Reason, p.Target())

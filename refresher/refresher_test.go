@@ -476,6 +476,40 @@ func TestAWallClockStepIsFollowedAtOnce(t *testing.T) {
 	})
 }
 
+// dated is a probe whose answers have a right Date.
+type dated struct{ *cloud }
+
+func (d dated) Probe(ctx context.Context, v Value) Finding {
+	f := d.cloud.Probe(ctx, v)
+	f.ServerTime = time.Now().Round(0)
+	return f
+}
+
+func TestAClockThatIsPutRightIsBelievedAtOnce(t *testing.T) {
+	for _, behind := range []time.Duration{time.Minute, 3 * time.Hour, 13 * time.Hour} {
+		t.Run(behind.String(), func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				g := newRig(12 * time.Hour)
+				g.clock.off = -behind
+				g.spec.Probe = dated{g.cloud} // the source tells no time
+				g.run(t, Options{})
+				pass(time.Minute)
+				g.clock.step(behind)
+				synctest.Wait()
+				for range 4 {
+					if off := g.Now().Sub(time.Now()); off.Abs() > time.Second {
+						t.Errorf("the servers' time is off by %s", off)
+					}
+					if s := g.status(t); s.HealthAt(g.Now()) != Fresh || s.Failures > 0 {
+						t.Errorf("status %+v", s)
+					}
+					pass(time.Hour)
+				}
+			})
+		})
+	}
+}
+
 func TestTokensOfOneIdentityShareAMint(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		g := newRig(12 * time.Hour)

@@ -16,7 +16,8 @@ const skewTolerated = 30 * time.Second
 // since on a clock that nobody sets. A stepped clock fools the first, a paused
 // virtual machine the second, both into thinking that it is too early. The
 // later one is believed: a token is called expired too early rather than too
-// late. Its methods may be called concurrently.
+// late. Who sets the clock sets it right: the skew was that of the clock before.
+// Its methods may be called concurrently.
 type serverClock struct {
 	local Clock
 
@@ -24,7 +25,7 @@ type serverClock struct {
 	skew     time.Duration // servers minus local, beyond tolerance
 	measured time.Duration // the same as measured last, for the metric
 	server   time.Time     // zero before the first Date
-	elapsed  time.Duration // of local when it was server
+	at       moment        // of local when it was server
 }
 
 // moment is a reading of the local clock.
@@ -40,11 +41,14 @@ func (c *serverClock) Now() time.Time {
 	m := c.moment()
 	c.mu.RLock()
 	defer c.mu.RUnlock()
-	now := m.wall.Add(c.skew)
-	if !c.server.IsZero() {
-		now = later(now, c.server.Add(m.elapsed-c.elapsed))
+	if c.server.IsZero() {
+		return m.wall
 	}
-	return now
+	elapsed, now := m.elapsed-c.at.elapsed, m.wall
+	if set := m.wall.Sub(c.at.wall) - elapsed; set.Abs() <= skewTolerated {
+		now = now.Add(c.skew)
+	}
+	return later(now, c.server.Add(elapsed))
 }
 
 // toLocal turns a time of the servers into the local wall time at which an
@@ -78,5 +82,5 @@ func (c *serverClock) observe(date time.Time, before, after moment) {
 	if skew > skewTolerated || skew < -skewTolerated {
 		c.skew = skew
 	}
-	c.server, c.elapsed = after.wall.Add(c.skew), after.elapsed
+	c.server, c.at = after.wall.Add(c.skew), after
 }

@@ -356,6 +356,28 @@ func TestARefusedConfigurationChangesNothing(t *testing.T) {
 	}
 }
 
+func TestAKeyIsFollowedWhileTheConfigurationIsRefused(t *testing.T) {
+	t.Parallel()
+	g := start(t)
+	g.edit("level: debug", "level: debgu")
+	g.logged("configuration not changed, the old one stays in force")
+	old := g.keyID()
+	key, err := g.cloud.NewKey(emulator.BotAccount, emulator.KeyOptions{OwnRSA: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	g.replace("key.json", key.File)
+	g.logged("key changed")
+	if !g.cloud.DeleteKey(old) {
+		t.Fatal("the old key is not there")
+	}
+	if o := g.refreshed(); o.Result != refresher.ResultPublished {
+		t.Errorf("with the new key: %s: %s", o.Result, o.Reason)
+	}
+	g.edit("level: debgu", "level: info")
+	g.logged("configuration changed")
+}
+
 func TestAFileThatSomebodyRemovesIsPutBack(t *testing.T) {
 	t.Parallel()
 	g := start(t)

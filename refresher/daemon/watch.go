@@ -32,15 +32,14 @@ type watches struct {
 // writes, or what plans are made of.
 type followed struct{ path, token, sink string }
 
-// what changed on disk, all in one.
-type what int
+// what changed on disk: a set.
+type what uint8
 
 const (
 	keys          what = 1 << iota // files that sources are made of
 	headers                        // files that probes are made of
 	trusted                        // the file of ca_file
-	configuration                  // which is all of them
-	nothing       what = 0
+	configuration                  // which may name others of all of them
 )
 
 // String is what it is called in the log.
@@ -192,7 +191,7 @@ func (d *Daemon) refreshSoon(token string) { d.refresher.Request(token) }
 // retryChanges carries out the changes that are noticed, and tries again
 // those that were refused for a reason that may pass.
 func (d *Daemon) retryChanges(ctx context.Context) {
-	wait, pending := retryFirst, nothing
+	wait, pending := retryFirst, what(0)
 	timer := time.NewTimer(0)
 	timer.Stop()
 	for {
@@ -204,15 +203,19 @@ func (d *Daemon) retryChanges(ctx context.Context) {
 			timer.Stop()
 			return
 		}
-		var err error
 		if pending&configuration != 0 {
-			_, err = d.Reload(ctx)
-		} else {
-			_, err = d.rebuild(ctx, pending)
+			if _, err := d.Reload(ctx); err == nil {
+				pending = 0 // the others were read as well
+			}
+		}
+		if files := pending &^ configuration; files != 0 { // also beside a configuration that is refused
+			if _, err := d.rebuild(ctx, files); err == nil {
+				pending &^= files
+			}
 		}
 		timer.Stop()
-		if err == nil || ctx.Err() != nil {
-			pending = nothing
+		if pending == 0 || ctx.Err() != nil {
+			pending = 0
 			continue
 		}
 		timer.Reset(wait)

@@ -11,7 +11,8 @@ import (
 
 // Swap replaces the specs by others, all or nothing. A token that is new, or
 // whose source or probe is another object than before, must mint a value that
-// is accepted within 30 s; sinks that are other objects must pass their check.
+// is accepted within 30 s, longer where many are to be probed; sinks that are
+// other objects must pass their check.
 // If all do, everything is swapped at once; otherwise nothing is, and the error
 // names all that failed. Unchanged tokens are carried over whatever their
 // state. Swap waits for its end; concurrent calls must be kept apart by the
@@ -21,7 +22,7 @@ func (r *Refresher) Swap(ctx context.Context, specs []Spec) error {
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, trialTimeout)
+	ctx, cancel := context.WithTimeout(ctx, r.trialTime(trials))
 	defer cancel()
 	var wg sync.WaitGroup
 	for _, t := range trials {
@@ -38,6 +39,22 @@ func (r *Refresher) Swap(ctx context.Context, specs []Spec) error {
 		return errors.Join(problems...)
 	}
 	return r.call(ctx, func() { r.swap(trials) })
+}
+
+// trialTime is how long the trials have: they take turns at probing, one host's
+// all perhaps.
+func (r *Refresher) trialTime(trials []*trial) time.Duration {
+	rate := r.opt.ProbesPerSecond
+	if rate == 0 {
+		return trialTimeout
+	}
+	probed := 0
+	for _, t := range trials {
+		if t.prove && t.spec.Probe != nil {
+			probed++
+		}
+	}
+	return trialTimeout + time.Duration(float64(probed)/rate*float64(time.Second))
 }
 
 // trial is one spec on its way in.
@@ -128,7 +145,7 @@ func (t *trial) mintAndProbe(ctx context.Context, r *Refresher) error {
 				pause.Stop()
 			}
 		}
-		return fmt.Errorf("its new value was not accepted within %s: %s: %s", trialTimeout, finding.Verdict, finding.Reason)
+		return fmt.Errorf("its new value was not accepted: %s: %s", finding.Verdict, finding.Reason)
 	}
 }
 
@@ -146,7 +163,7 @@ func await[T any](ctx context.Context, r *Refresher, begin func(end func(T))) (T
 	case <-r.done:
 		return none, ErrEnded
 	case <-ctx.Done():
-		return none, fmt.Errorf("no answer within %s: %w", trialTimeout, ctx.Err())
+		return none, fmt.Errorf("no answer in time: %w", ctx.Err())
 	}
 }
 

@@ -2,6 +2,7 @@ package refresher
 
 import (
 	"context"
+	"fmt"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -74,4 +75,25 @@ func TestNothingIsProbedOnceTheProbeIsTakenAway(t *testing.T) {
 			})
 		})
 	}
+}
+
+func TestAThousandTokensChangeTogether(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		g := newRig(12 * time.Hour)
+		specs := make([]Spec, 1000)
+		for i := range specs {
+			specs[i] = g.spec
+			specs[i].Token, specs[i].Sinks = fmt.Sprint("bot", i), nil
+		}
+		g.spec = specs[0]
+		g.run(t, Options{ProbesPerSecond: DefaultProbesPerSecond}, specs[1:]...)
+		pass(5 * time.Minute)
+		key := newCloud(13 * time.Hour)
+		for i := range specs {
+			specs[i].Source = key
+		}
+		if err := g.Swap(t.Context(), specs); err != nil {
+			t.Errorf("%.200s", err)
+		}
+	})
 }

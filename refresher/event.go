@@ -290,6 +290,9 @@ func (e Replaced) apply(p Policy, s *State, now time.Time) {
 	// spoke against it.
 	s.Unchecked = p.Probed && s.Published != nil
 	s.Reported, s.Witnessed, s.SuspectSince, s.DoubtSince = false, false, time.Time{}, time.Time{}
+	if !p.Probed {
+		s.Proof = Finding{} // there is nobody any more who could say otherwise
+	}
 	c := e.Candidate
 	c.HeldSince = now
 	s.Held = &c

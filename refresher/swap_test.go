@@ -97,3 +97,24 @@ func TestAThousandTokensChangeTogether(t *testing.T) {
 		}
 	})
 }
+
+func TestWhatAProbeSaidGoesWithIt(t *testing.T) {
+	t.Parallel()
+	for _, verdict := range []Verdict{RejectedToken, RejectedAccess} {
+		t.Run(verdict.String(), func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				g := newRig(12 * time.Hour)
+				g.run(t, Options{})
+				pass(time.Minute)
+				v := g.status(t).Version
+				g.cloud.set(again(v), always(Finding{Verdict: verdict, Reason: "the wrong organization"}))
+				g.Report("bot", v.Lineage, v.N)
+				pass(time.Minute)
+				g.swap(t, unprobed)
+				if s := g.status(t); s.Health != Fresh || s.Version.N != v.N || s.Failures > 0 {
+					t.Errorf("status %+v", s)
+				}
+			})
+		})
+	}
+}

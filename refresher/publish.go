@@ -144,6 +144,19 @@ func (s *sinkState) newVersion() {
 	s.notBefore, s.retries, s.restores, s.contested, s.disturbed = time.Time{}, nil, nil, false, false
 }
 
+// shift leaves no wait longer than there are when the clock went back.
+func (s *sinkState) shift(now time.Time) {
+	if !s.deadline.IsZero() {
+		s.deadline = earlier(s.deadline, now.Add(publishTimeout))
+	}
+	if !s.notBefore.IsZero() {
+		s.notBefore = earlier(s.notBefore, now.Add(backoffMax))
+	}
+	for i := range s.restores {
+		s.restores[i] = earlier(s.restores[i], now)
+	}
+}
+
 // disturbed has a sink looked at. One that could not be written is tried again
 // at once: what happened may be that somebody put right what was wrong.
 func (e *entry) disturbed(sinkID string, now time.Time) {

@@ -172,6 +172,9 @@ func (r *Refresher) turn() {
 	if now.Before(r.lastTime.Add(-time.Second)) {
 		r.opt.Log.Debug("the clock went back, all schedules are looked at again", "by", r.lastTime.Sub(now).String())
 		for _, e := range r.entries {
+			for _, s := range e.sinks {
+				s.shift(now)
+			}
 			e.apply(r, Looked{}, now)
 			r.advance(e)
 		}

@@ -1,6 +1,7 @@
 package refresher
 
 import (
+	"errors"
 	"fmt"
 	"testing"
 	"testing/synctest"
@@ -78,5 +79,21 @@ func TestSinksThatHangHoldUpNobodyOnceTheyAreRemoved(t *testing.T) {
 				t.Errorf("%d disk workers are counted when none works", g.disk.running)
 			}
 		})
+	})
+}
+
+func TestASinkThatFailsIsRetriedAsSoonWhenTheClockWasSetBack(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		g := newRig(12 * time.Hour)
+		g.sink.fail(errors.New("not mounted"))
+		g.run(t, Options{})
+		pass(10 * time.Minute)
+		g.clock.step(-3 * time.Hour)
+		synctest.Wait()
+		g.sink.fail(nil)
+		pass(backoffMax)
+		if s := g.status(t); s.Version.N != 1 || !s.Sinks[0].Current {
+			t.Errorf("version %d: %+v", s.Version.N, s.Sinks[0])
+		}
 	})
 }

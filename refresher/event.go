@@ -190,9 +190,11 @@ func (s *State) probed(p Policy, f Finding, now time.Time) {
 func (e Dropped) apply(p Policy, s *State, now time.Time) {
 	s.Held = nil
 	d := e.Decision
+	if !d.Failed || d.Code == codeSameValue { // else the published value is not this source's
+		s.SourceChanged = false
+	}
 	if !d.Failed {
 		s.recovered()
-		s.SourceChanged = false
 		return
 	}
 	s.failed(p, now, Failure{Err: errors.New(d.Reason)})

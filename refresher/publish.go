@@ -191,6 +191,8 @@ func (r *Refresher) advanceSink(e *entry, s *sinkState, now time.Time) time.Time
 		return time.Time{}
 	case !e.state.usable(now):
 		return time.Time{} // what it holds is no worse; the next version comes when there is one
+	case s.holds != v && e.state.SourceChanged:
+		return time.Time{} // it is the old account's; the new one's is about to come
 	case s.holds != v && now.Before(s.notBefore):
 		return s.notBefore
 	case s.holds != v:

@@ -62,7 +62,8 @@ type State struct {
 	// Unchecked: Published was restored after a restart, or published by what
 	// another probe had found, and not accepted since.
 	Unchecked bool
-	// SourceChanged: the next accepted candidate is published whatever its end.
+	// SourceChanged: Published is another source's. The next accepted candidate
+	// is published whatever its end.
 	SourceChanged bool
 
 	// Busy flags: what workers are doing.

@@ -118,3 +118,21 @@ func TestWhatAProbeSaidGoesWithIt(t *testing.T) {
 		})
 	}
 }
+
+func TestANewSinkIsGivenNothingOfAnotherAccount(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		g := newRig(12 * time.Hour)
+		g.run(t, Options{Store: &memoryStore{}})
+		other := newCloud(time.Hour)
+		other.identity = "other account"
+		added := &memorySink{id: "added"}
+		g.swap(t, func(s *Spec) { s.Source, s.Probe, s.Sinks = other, other, []Sink{g.sink, added} })
+		pass(time.Minute)
+		if all := added.versions(); len(all) != 1 || all[0].Value.Reveal() != "other account-1" {
+			t.Errorf("the new sink held %d values, the first of version %d", len(all), all[0].N)
+		}
+		if s := g.status(t); !s.Sinks[0].Current || !s.Sinks[1].Current {
+			t.Errorf("sinks %+v", s.Sinks)
+		}
+	})
+}

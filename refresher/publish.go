@@ -152,8 +152,10 @@ func (s *sinkState) shift(now time.Time) {
 	if !s.notBefore.IsZero() {
 		s.notBefore = earlier(s.notBefore, now.Add(backoffMax))
 	}
-	for i := range s.restores {
-		s.restores[i] = earlier(s.restores[i], now)
+	for _, times := range [][]time.Time{s.restores, s.retries} {
+		for i := range times {
+			times[i] = earlier(times[i], now)
+		}
 	}
 }
 

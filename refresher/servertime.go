@@ -16,8 +16,9 @@ const skewTolerated = 30 * time.Second
 // since on a clock that nobody sets. A stepped clock fools the first, a paused
 // virtual machine the second, both into thinking that it is too early. The
 // later one is believed: a token is called expired too early rather than too
-// late. Who sets the clock sets it right: the skew was that of the clock before.
-// Its methods may be called concurrently.
+// late. A clock that was behind and is set meanwhile is not taken to be behind
+// still: it would be ahead by what it was set by, and all that is good expired.
+// One that was ahead is, or the other witness knows better. Its methods may be called concurrently.
 type serverClock struct {
 	local Clock
 
@@ -45,7 +46,7 @@ func (c *serverClock) Now() time.Time {
 		return m.wall
 	}
 	elapsed, now := m.elapsed-c.at.elapsed, m.wall
-	if set := m.wall.Sub(c.at.wall) - elapsed; set.Abs() <= skewTolerated {
+	if set := m.wall.Sub(c.at.wall) - elapsed; c.skew < 0 || set.Abs() <= skewTolerated {
 		now = now.Add(c.skew)
 	}
 	return later(now, c.server.Add(elapsed))

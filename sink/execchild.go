@@ -34,9 +34,10 @@ const (
 	codeSignal        = 128 // and the signal's number
 )
 
-// startChild starts the program and returns when it runs, or has failed to.
-func startChild(o ExecOptions, processes *process.Owner, env []string) (*child, error) {
-	c := &child{cmd: exec.Command(o.Command[0], o.Command[1:]...), ended: make(chan ending, 1)}
+// startChild starts the program, in a process group of its own or in ours, and
+// returns when it runs, or has failed to.
+func startChild(o ExecOptions, processes *process.Owner, env []string, group bool) (*child, error) {
+	c := &child{cmd: exec.Command(o.Command[0], o.Command[1:]...), group: group, ended: make(chan ending, 1)}
 	c.cmd.Env = env
 	// Files go as they are, without a goroutine of ours that copies. (A nil file
 	// in an interface would not be nil.)
@@ -49,11 +50,7 @@ func startChild(o ExecOptions, processes *process.Owner, env []string) (*child, 
 	if o.Stderr != nil {
 		c.cmd.Stderr = o.Stderr
 	}
-	c.cmd.SysProcAttr = &syscall.SysProcAttr{}
-	// On a terminal it is a part of our job: Ctrl-C and Ctrl-Z reach us both, as
-	// do fg and bg. Elsewhere a group makes sure that nothing of it is left.
-	c.group = !isTerminal(o.Stdin)
-	c.cmd.SysProcAttr.Setpgid = c.group
+	c.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: group}
 	started := make(chan struct{})
 	failed := make(chan error, 1)
 	go func() {

@@ -27,6 +27,7 @@ const (
 // supervisor is a run of an Exec.
 type supervisor struct {
 	*Exec
+	job       bool // the program is a part of our job on a terminal
 	child     *child
 	held      map[string]holding
 	startedAt time.Time
@@ -50,7 +51,7 @@ func (e *Exec) Run(ctx context.Context, begin <-chan struct{}) error {
 		return fmt.Errorf("make the wall-clock alarm: %w", err)
 	}
 	defer alarm.Close()
-	s := &supervisor{Exec: e, kill: time.NewTimer(time.Hour)}
+	s := &supervisor{Exec: e, job: isJob(e.opt.Stdin), kill: time.NewTimer(time.Hour)}
 	s.kill.Stop()
 	defer s.kill.Stop()
 	done := ctx.Done()
@@ -167,7 +168,7 @@ func (s *supervisor) start(now time.Time) error {
 	}
 	env, err := s.opt.environment(held)
 	if err == nil {
-		s.child, err = startChild(s.opt, s.live.Processes, env)
+		s.child, err = startChild(s.opt, s.live.Processes, env, !s.job)
 	}
 	s.held, s.startedAt, s.wanted, s.interrupted = held, now, time.Time{}, time.Time{}
 	if err != nil {
@@ -185,6 +186,7 @@ func (s *supervisor) stop() {
 	s.stopping = true
 	s.interrupted = time.Time{} // one that it lived through
 	s.child.signal(s.opt.StopSignal, true)
+	s.child.signal(syscall.SIGCONT, true) // who is stopped hears no other
 	s.kill.Reset(s.opt.StopTimeout)
 }
 
@@ -245,7 +247,7 @@ func (s *supervisor) pass(sig os.Signal) error {
 	default:
 		return nil
 	}
-	if !s.child.toldByTerminal(sig, s.opt.Stdin) {
+	if !s.child.toldByTerminal(number, s.opt.Stdin) {
 		s.child.signal(number, false)
 	}
 	return nil

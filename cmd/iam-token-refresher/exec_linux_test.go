@@ -180,6 +180,7 @@ func TestARenewalDuringARestartIsWhatTheProgramGets(t *testing.T) {
 func TestAnInterruptDuringARestartIsTheEnd(t *testing.T) {
 	t.Parallel()
 	play(t, emulator.Options{}, func(s *scene) {
+		s.detached = true
 		script := `trap 'echo INT >>$1/got' INT; trap 'echo TERM >>$1/got; while [ ! -e $1/go ]; do sleep 0.01; done; exit 7' TERM; ` + noteStart + waits
 		s.configure("bot", plot{more: execute(script, "  restart_on: version\n  stop_timeout: 1m\n")}, false)
 		s.daemon = s.background("exec", "exec", "--config", "bot.yaml")
@@ -194,6 +195,7 @@ func TestAnInterruptDuringARestartIsTheEnd(t *testing.T) {
 		s.started("1")
 	})
 	play(t, emulator.Options{}, func(s *scene) {
+		s.detached = true
 		s.configure("bot", plot{more: execute(noteStart+`[ $(grep -c : $1/runs) = 1 ] && exit 3; `+waits, "  on_exit: restart\n")}, false)
 		s.daemon = s.background("exec", "exec", "--config", "bot.yaml")
 		s.started("1")
@@ -206,6 +208,7 @@ func TestAnInterruptDuringARestartIsTheEnd(t *testing.T) {
 func TestAProgramThatDoesNotEndIsKilled(t *testing.T) {
 	t.Parallel()
 	play(t, emulator.Options{}, func(s *scene) {
+		s.detached = true
 		s.run(plot{more: execute(`trap "" TERM INT HUP; sleep 1000 & `+noteStart+waits, "  restart_on: version\n  stop_timeout: 300ms\n")})
 		s.ready()
 		first := s.started("1")
@@ -223,6 +226,21 @@ func TestAProgramThatDoesNotEndIsKilled(t *testing.T) {
 		for _, pid := range pids {
 			s.gone(pid)
 		}
+	})
+}
+
+func TestAProgramThatIsStoppedIsAwokenToEnd(t *testing.T) {
+	t.Parallel()
+	play(t, emulator.Options{}, func(s *scene) {
+		s.run(plot{more: execute(`trap 'echo bye >>$1/got; exit 9' TERM; `+noteStart+`kill -STOP $$; `+waits, "  stop_timeout: 1m\n")})
+		pid := s.started("1")
+		s.soon(func() bool {
+			stat, err := os.ReadFile("/proc/" + pid + "/stat")
+			return err == nil && strings.Contains(string(stat), ") T ")
+		})
+		s.try(s.daemon.signal(syscall.SIGTERM))
+		s.ended(0)
+		s.notedSoon("got", "bye")
 	})
 }
 
@@ -276,6 +294,7 @@ func TestTheProgramDoesNotOutliveADaemonThatIsKilled(t *testing.T) {
 func TestSignalsArePassedOn(t *testing.T) {
 	t.Parallel()
 	play(t, emulator.Options{}, func(s *scene) {
+		s.detached = true
 		script := `for s in HUP USR1 USR2 QUIT WINCH ALRM; do trap "echo $s >>$1/got" $s; done; trap 'echo INT >>$1/got; exit 42' INT; ` + noteStart + waits
 		s.configure("bot", plot{more: execute(script, "")}, false)
 		s.daemon = s.background("exec", "exec", "--config", "bot.yaml")
@@ -377,38 +396,73 @@ func terminal(s *scene) (screen, keyboard *os.File) {
 
 func TestOnATerminalTheProgramIsInOurJobAndHearsEachKeyOnce(t *testing.T) {
 	t.Parallel()
+	for name, redirected := range map[string]bool{"stdin is the terminal": false, "stdin is redirected": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			play(t, emulator.Options{}, func(s *scene) {
+				screen, keyboard := terminal(s)
+				// As ssh does, it reads the terminal itself. A read ends after 0.1s: a
+				// signal that comes just before it is heard behind it only.
+				script := `trap 'echo INT >>$1/got' INT; trap 'echo USR1 >>$1/got' USR1; ` + noteStart + `exec </dev/tty; stty -icanon min 0 time 1; while :; do if read line; then echo "$line" >>$1/got; [ "$line" != end ] || exit 0; fi; done`
+				s.configure("bot", plot{more: execute(script, "")}, false)
+				cmd := s.exec("exec", "--config", "bot.yaml")
+				cmd.ExtraFiles = []*os.File{screen}
+				cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true, Ctty: 3}
+				if !redirected {
+					cmd.Stdin = screen
+				}
+				var err error
+				s.daemon, err = start(cmd)
+				s.try(err)
+				s.daemons["exec"] = s.daemon
+				pid := atoi(s.started("1"))
+				ours, err := syscall.Getpgid(s.daemon.cmd.Process.Pid)
+				s.try(err)
+				if its, err := syscall.Getpgid(pid); err != nil || its != ours {
+					t.Errorf("it is of group %d and we of %d: %v", its, ours, err)
+				}
+				press := func(keys, want string) {
+					t.Helper()
+					_, err := keyboard.WriteString(keys)
+					s.try(err)
+					s.notedSoon("got", want)
+				}
+				press("one\n", "one")
+				want := "one"
+				for range 50 { // of two signals at once only one may be heard
+					want += " INT"
+					press("\x03", want)
+				}
+				s.try(s.daemon.signal(syscall.SIGUSR1)) // what no terminal sends
+				s.notedSoon("got", want+" USR1")
+				press("end\n", want+" USR1 end")
+				s.ended(0)
+			})
+		})
+	}
+}
+
+// What does not read the terminal is a service that was started on it.
+func TestInTheBackgroundOfATerminalNothingOfTheProgramIsLeft(t *testing.T) {
+	t.Parallel()
 	play(t, emulator.Options{}, func(s *scene) {
-		screen, keyboard := terminal(s)
-		script := `trap 'echo INT >>$1/got' INT; trap 'echo USR1 >>$1/got' USR1; ` + noteStart + `while :; do if read line; then echo "$line" >>$1/got; [ "$line" != end ] || exit 0; fi; done` // a trap ends the read
-		s.configure("bot", plot{more: execute(script, "")}, false)
+		screen, _ := terminal(s)
+		s.configure("bot", plot{more: execute(`sleep 100 >/dev/null 2>&1 & echo $! >$1/child; `+noteStart+waits, "")}, false)
 		cmd := s.exec("exec", "--config", "bot.yaml")
-		cmd.Stdin = screen
-		cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
-		var err error
+		cmd.Args = append([]string{"sh", "-m", "-c", `"$@" </dev/null & echo $! >runner; wait $!`, "sh", cmd.Path}, cmd.Args[1:]...)
+		shell, err := exec.LookPath("sh")
+		s.try(err)
+		cmd.Path = shell
+		cmd.ExtraFiles = []*os.File{screen}
+		cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true, Ctty: 3}
 		s.daemon, err = start(cmd)
 		s.try(err)
 		s.daemons["exec"] = s.daemon
-		pid := atoi(s.started("1"))
-		ours, err := syscall.Getpgid(s.daemon.cmd.Process.Pid)
-		s.try(err)
-		if its, err := syscall.Getpgid(pid); err != nil || its != ours {
-			t.Errorf("it is of group %d and we of %d: %v", its, ours, err)
-		}
-		press := func(keys, want string) {
-			t.Helper()
-			_, err := keyboard.WriteString(keys)
-			s.try(err)
-			s.notedSoon("got", want)
-		}
-		press("one\n", "one")
-		want := "one"
-		for range 50 { // of two signals at once only one may be heard
-			want += " INT"
-			press("\x03", want)
-		}
-		s.try(s.daemon.signal(syscall.SIGUSR1)) // what no terminal sends
-		s.notedSoon("got", want+" USR1")
-		press("end\n", want+" USR1 end")
-		s.ended(0)
+		pid := s.started("1")
+		s.soon(func() bool { return s.noted("runner") != "" })
+		s.try(syscall.Kill(atoi(s.noted("runner")), syscall.SIGTERM))
+		s.ended(codeTerminated)
+		s.gone(pid)
+		s.gone(s.noted("child"))
 	})
 }

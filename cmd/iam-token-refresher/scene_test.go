@@ -37,9 +37,10 @@ type scene struct {
 	hung  int // of these, before the step that is played
 	// coarse: the source tells ends in whole seconds, so that of two values of
 	// one second neither lives longer.
-	coarse bool
-	dir    string
-	binary string // the program; the test binary itself if empty
+	coarse   bool
+	dir      string
+	binary   string // the program; the test binary itself if empty
+	detached bool   // from the terminal that the tests may run on
 	// health and metadata are the addresses of the daemon's listeners.
 	health, metadata string
 	socket           *http.Client
@@ -191,6 +192,7 @@ func (s *scene) exec(args ...string) *exec.Cmd {
 	}
 	cmd := exec.Command(path, args...)
 	cmd.Dir = s.dir
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: s.detached}
 	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "TMPDIR=" + os.TempDir(), "GORACE=atexit_sleep_ms=0"}
 	return cmd
 }

@@ -167,6 +167,63 @@ func TestAProgramNeedsANewerValueWhenItsOwnIsBadOrNearItsEnd(t *testing.T) {
 	}
 }
 
+func TestAnInterruptIsTheEndHoweverLongTheFarewellUnlessTheProgramGoesOn(t *testing.T) {
+	t.Parallel()
+	const stopTimeout = 5 * time.Second
+	for name, c := range map[string]struct {
+		interrupted time.Duration // before the end; 0: not
+		stopTimeout time.Duration
+		stopping    bool
+		code        int
+		again       bool
+	}{
+		"nobody asked":                       {code: 1, again: true},
+		"nobody asked, and its code says so": {code: 130, again: true},
+		"at once":                            {interrupted: time.Millisecond, code: 1},
+		"a farewell that is longer than one by request":   {interrupted: 40 * time.Second, code: 1},
+		"as long as one by request may take":              {interrupted: 9 * time.Minute, stopTimeout: 10 * time.Minute, code: 1},
+		"a failure long after":                            {interrupted: time.Hour, code: 1, again: true},
+		"a crash long after":                              {interrupted: time.Hour, code: 128 + 11, again: true},
+		"an hour later, and its code says that it is why": {interrupted: time.Hour, code: 130},
+		"an hour later, and all is well":                  {interrupted: time.Hour},
+		"stopped, to be restarted":                        {stopping: true, code: 1, again: true},
+		"interrupted while it was stopped":                {stopping: true, interrupted: time.Hour, code: 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := supervisor{
+				Exec: &Exec{
+					opt:  ExecOptions{Restart: true, StartAgain: true, StopTimeout: max(stopTimeout, c.stopTimeout)},
+					live: ExecLive{Log: quiet(), Now: func() time.Time { return execTime }},
+				},
+				child: &child{}, kill: time.NewTimer(time.Hour), stopping: c.stopping, startedAt: execTime.Add(-2 * time.Hour),
+			}
+			if c.interrupted > 0 {
+				s.interrupted = execTime.Add(-c.interrupted)
+			}
+			err := s.ended(ending{code: c.code})
+			if again := err == nil; again != c.again {
+				t.Errorf("it is started again: %v (%v)", again, err)
+			}
+		})
+	}
+}
+
+func TestWhatMayBeEndingOfAnInterruptIsNotRestarted(t *testing.T) {
+	t.Parallel()
+	s := supervisor{
+		Exec:        &Exec{opt: ExecOptions{Tokens: make([]ExecToken, 1), Restart: true, StopTimeout: 5 * time.Second}},
+		interrupted: execTime, wanted: execTime.Add(time.Second),
+	}
+	if got, want := s.due(), execTime.Add(farewell); !got.Equal(want) {
+		t.Errorf("a restart is due %s after a SIGINT, not after %s", got.Sub(execTime), farewell)
+	}
+	s.opt.Restart = false
+	if got := s.due(); !got.Equal(s.wanted) {
+		t.Errorf("a program is told of new values %s after a SIGINT, not as soon as there are some", got.Sub(execTime))
+	}
+}
+
 func TestRestartsThatAreDueTogetherAreOne(t *testing.T) {
 	t.Parallel()
 	at := func(d time.Duration) time.Time { return execTime.Add(d) }

@@ -24,6 +24,12 @@ const (
 	againMost  = time.Minute
 )
 
+// farewell is for how long after a SIGINT the end of a program is taken for the
+// answer, where StopTimeout is not longer. To start what somebody wanted to end
+// does more harm than to end with what has failed soon after; servers commonly
+// take half a minute to drain.
+const farewell = againMost
+
 // supervisor is a run of an Exec.
 type supervisor struct {
 	*Exec
@@ -138,7 +144,28 @@ func (s *supervisor) due() time.Time {
 			due = soonest
 		}
 	}
+	// What may be about to end for good is not to be started again.
+	if soonest := s.livedThrough(); s.opt.Restart && due.Before(soonest) {
+		due = soonest
+	}
 	return due
+}
+
+// livedThrough is from when on a SIGINT that came has not ended the program;
+// zero if none came.
+func (s *supervisor) livedThrough() time.Time {
+	if s.interrupted.IsZero() {
+		return time.Time{}
+	}
+	return s.interrupted.Add(max(farewell, s.opt.StopTimeout))
+}
+
+// byInterrupt tells whether a program that a SIGINT came to ended because of it:
+// it says so itself, as one without a handler and most others do; or it did not
+// live through it. Who takes it for a word to go on with, as a shell does, and
+// fails long after, has failed.
+func (s *supervisor) byInterrupt(end ending, now time.Time) bool {
+	return !s.interrupted.IsZero() && (end.code == codeSignal+int(syscall.SIGINT) || now.Before(s.livedThrough()))
 }
 
 // wake is when there may be something to do without news, by the local clock.
@@ -194,7 +221,7 @@ func (s *supervisor) stop() {
 func (s *supervisor) ended(end ending) error {
 	now := s.live.Now()
 	s.kill.Stop()
-	asked := s.stopping || !s.interrupted.IsZero() && now.Sub(s.interrupted) < s.opt.StopTimeout
+	asked := s.stopping || s.byInterrupt(end, now)
 	// A Ctrl-C while it is being stopped, for another to be started, ends it all.
 	stopped := s.stopping && s.interrupted.IsZero()
 	s.child, s.stopping = nil, false

@@ -205,6 +205,24 @@ func TestAnInterruptDuringARestartIsTheEnd(t *testing.T) {
 	})
 }
 
+// Its farewell is longer than one that we ask for may be.
+func TestAnInterruptIsTheEndAlsoOfWhatIsStartedAgain(t *testing.T) {
+	t.Parallel()
+	play(t, emulator.Options{}, func(s *scene) {
+		s.detached = true
+		script := `trap 'echo INT >>$1/got; while [ ! -e $1/go ]; do sleep 0.01; done; exit 7' INT; ` + noteStart + waits
+		s.configure("bot", plot{more: execute(script, "  on_exit: restart\n  stop_timeout: 1ms\n")}, false)
+		s.daemon = s.background("exec", "exec", "--config", "bot.yaml")
+		s.started("1")
+		s.try(s.daemon.signal(syscall.SIGINT))
+		s.notedSoon("got", "INT")
+		s.renews()
+		s.write("go", "")
+		s.ended(7)
+		s.started("1")
+	})
+}
+
 func TestAProgramThatDoesNotEndIsKilled(t *testing.T) {
 	t.Parallel()
 	play(t, emulator.Options{}, func(s *scene) {

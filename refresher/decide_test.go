@@ -501,12 +501,12 @@ func TestTheServersTimeIsTheLaterOfTwoWitnesses(t *testing.T) {
 	local.elapsed += 2 * time.Hour
 	c.observe(noon.Add(3*time.Hour), before, c.moment())
 	at(noon.Add(5 * time.Hour))
-	exchange(noon.Add(4 * time.Hour)) // we are an hour ahead
-	at(noon.Add(4 * time.Hour))
+	exchange(noon.Add(4 * time.Hour)) // we are an hour ahead; it may be the end of that second
+	at(noon.Add(4*time.Hour + time.Second))
 	local.wall = local.wall.Add(6 * time.Minute) // and still are, by an hour or by more
-	at(noon.Add(4*time.Hour + 6*time.Minute))
+	at(noon.Add(4*time.Hour + 6*time.Minute + time.Second))
 	local.wall = noon.Add(4 * time.Hour) // set right
-	at(noon.Add(4 * time.Hour))
+	at(noon.Add(4*time.Hour + time.Second))
 }
 
 type setClock struct {

@@ -497,7 +497,7 @@ func TestAClockThatIsPutRightIsBelievedAtOnce(t *testing.T) {
 				g.clock.step(behind)
 				synctest.Wait()
 				for range 4 {
-					if off := g.Now().Sub(time.Now()); off.Abs() > time.Second {
+					if off := time.Until(g.Now()); off.Abs() > time.Second {
 						t.Errorf("the servers' time is off by %s", off)
 					}
 					if s := g.status(t); s.HealthAt(g.Now()) != Fresh || s.Failures > 0 {

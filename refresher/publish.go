@@ -3,6 +3,7 @@ package refresher
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"time"
 )
@@ -75,8 +76,11 @@ func (r *Refresher) save(e *entry, v Version, f Finding, end func(error)) {
 			err := r.saveInTime(v, fingerprint, f)
 			return func() {
 				r.disk.release()
-				r.saved(e, v.Lineage, err)
+				r.saved(e, err)
 				end(err)
+				if err == nil || errors.Is(err, errHangs) { // which may end well yet
+					e.durable = v.Lineage
+				}
 			}
 		})
 	})
@@ -91,14 +95,13 @@ func (r *Refresher) saveInTime(v Version, fingerprint string, f Finding) error {
 	case err := <-result:
 		return err
 	case <-ctx.Done():
-		return fmt.Errorf("not saved within %s: the disk hangs", publishTimeout)
+		return errHangs
 	}
 }
 
-func (r *Refresher) saved(e *entry, lineage string, err error) {
-	// After an error, too: what hung may end well yet, and what failed at its end
-	// may have got there.
-	e.durable = lineage
+var errHangs = fmt.Errorf("not saved within %s: the disk hangs", publishTimeout)
+
+func (r *Refresher) saved(e *entry, err error) {
 	switch {
 	case err != nil && e.storeFailure != err.Error():
 		e.storeFailure = err.Error()

@@ -17,7 +17,8 @@
 //     clock: a value is served as long as that says, be it behind.
 //   - After a Date, time that both witnesses miss (the wall clock and the elapsed
 //     clock: a paused machine until its clock is set, a clock that runs slow) is
-//     lost until the next Date.
+//     lost until the next Date. A clock that was behind at the last Date and was
+//     set since is one whose error is not known: what it misses is lost as well.
 //   - A local clock that was at most 30 s behind at the last Date is believed
 //     (promise 3). A Date is cut to a second, and may be as old as its exchange
 //     was long.

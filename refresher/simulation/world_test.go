@@ -76,6 +76,7 @@ func (s *summary) add(o summary) {
 type dated struct {
 	wall, elapsed time.Duration // behind true time when the server answered
 	late, early   time.Duration // how wrong the daemon may be for tolerance and cut seconds
+	at            time.Duration // bubble time of its end
 }
 
 // value is one that an account gave.
@@ -254,7 +255,11 @@ func (w *world) allowed() (late, early time.Duration) {
 		return max(0, wall), max(0, -wall)
 	}
 	lostW, lostE := wall-w.date.wall, elapsed-w.date.elapsed
-	return w.date.late + max(0, min(lostW, lostE)), w.date.early + max(0, -min(lostW, lostE))
+	late, early = w.date.late+max(0, min(lostW, lostE)), w.date.early+max(0, -min(lostW, lostE))
+	if w.clockChanged > w.date.at && w.date.wall > 0 {
+		late = max(late, min(wall, w.date.late+lostE))
+	}
+	return late, early
 }
 
 // exchange is a request to a server: it began at a reading of the clocks.
@@ -292,7 +297,7 @@ func (x *exchange) ended() {
 	}
 	b, _ := w.behind()
 	took := w.bubble() - x.began
-	d := &dated{wall: x.dw, elapsed: x.de}
+	d := &dated{wall: x.dw, elapsed: x.de, at: w.bubble()}
 	tolerance := 31*time.Second + took
 	d.late, d.early = min(max(0, x.dw), tolerance), min(max(0, -x.dw), tolerance)
 	if w.clockChanged >= x.began {

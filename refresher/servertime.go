@@ -18,7 +18,8 @@ const skewTolerated = 30 * time.Second
 // later one is believed: a token is called expired too early rather than too
 // late. A clock that was behind and is set meanwhile is not taken to be behind
 // still: it would be ahead by what it was set by, and all that is good expired.
-// One that was ahead is, or the other witness knows better. Its methods may be called concurrently.
+// One that was ahead is, or the other witness knows better. Its methods may be
+// called concurrently.
 type serverClock struct {
 	local Clock
 

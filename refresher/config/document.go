@@ -12,7 +12,7 @@ import (
 	"github.com/goccy/go-yaml/parser"
 	"github.com/goccy/go-yaml/token"
 
-	"iam-token-refresher/refresher"
+	"iam-token-refresher/refresher/textfile"
 )
 
 // Limits of what is read. The YAML parser is recursive (also over the keys of
@@ -113,7 +113,7 @@ const problemEmpty = "is empty: a configuration needs at least tokens, each with
 // normalize returns the text with Unix line ends (the lexer counts others
 // twice after comments) and without a byte order mark.
 func normalize(data []byte) (text string, at place, problem string) {
-	data, err := refresher.Text(data)
+	data, err := textfile.Clean(data)
 	if err != nil {
 		return "", place{}, err.Error()
 	}

@@ -21,17 +21,18 @@ var allowed = map[string][]string{
 	"refresher":            {},
 	"refresher/atomicfile": {},
 	"refresher/clock":      {"refresher"},
-	"refresher/config":     {"refresher"},
+	"refresher/config":     {"refresher", "refresher/textfile"},
 	"refresher/emulator":   {},
-	"refresher/iam":        {"refresher", "refresher/process"},
-	"refresher/oauth":      {"refresher", "refresher/atomicfile"},
-	"refresher/probe":      {"refresher", "refresher/template"},
+	"refresher/iam":        {"refresher", "refresher/process", "refresher/textfile"},
+	"refresher/oauth":      {"refresher", "refresher/atomicfile", "refresher/textfile"},
+	"refresher/probe":      {"refresher", "refresher/template", "refresher/textfile"},
 	"refresher/process":    {},
 	"refresher/redact":     {"refresher"},
 	"refresher/simulation": {"refresher"},
 	"refresher/status":     {"refresher"},
 	"refresher/store":      {"refresher", "refresher/atomicfile"},
 	"refresher/template":   {},
+	"refresher/textfile":   {},
 	"refresher/watch":      {},
 	"sink":                 {"refresher", "refresher/atomicfile", "refresher/process", "refresher/template"},
 
@@ -39,7 +40,7 @@ var allowed = map[string][]string{
 
 	"refresher/daemon": {
 		"refresher", "refresher/clock", "refresher/config", "refresher/iam", "refresher/oauth", "refresher/probe", "refresher/process", "refresher/redact",
-		"refresher/status", "refresher/store", "refresher/watch", "sink",
+		"refresher/status", "refresher/store", "refresher/textfile", "refresher/watch", "sink",
 	},
 	"cmd/iam-token-refresher": {
 		"refresher", "refresher/config", "refresher/daemon", "refresher/oauth", "refresher/probe", "refresher/redact",

@@ -27,8 +27,9 @@ var ErrCheckFailed = errors.New("the check failed")
 
 // Check tries everything in the order in which it is needed and reports each
 // step: the configuration, where the state and the status are to be, a mint and
-// a probe of each token, and whether each sink could be written. It writes nothing, and serves nothing. offline stops
-// before anything is asked of the cloud.
+// a probe of each token, and whether each sink could be written. It writes
+// nothing, and serves nothing. offline stops before anything is asked of the
+// cloud.
 func (d *Daemon) Check(ctx context.Context, offline bool, report func(CheckResult)) error {
 	if d.broken != nil {
 		return d.broken

@@ -5,7 +5,6 @@
 package daemon
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -351,7 +350,11 @@ func (d *Daemon) change(ctx context.Context, what string, build func(old *plan) 
 	if err == nil {
 		if sameParts(old, next) && describe(old.cfg) == describe(next.cfg) {
 			// Something may have been in the way of the change before.
-			if err := cmp.Or(next.listen(d.builder.processes), next.setSockets(d.builder.processes)); err != nil {
+			err := next.listen(d.builder.processes)
+			if err == nil {
+				err = next.setSockets(d.builder.processes)
+			}
+			if err != nil {
 				d.reloads[0].Add(1)
 				d.log.Error("reloaded: nothing has changed, and the listeners are not as the configuration wants them", "error", err)
 				return "", err

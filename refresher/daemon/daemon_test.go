@@ -182,22 +182,28 @@ func (g *rig) keyID() string {
 	return key.ID
 }
 
-func TestARotatedKeyIsFollowed(t *testing.T) {
-	t.Parallel()
-	g := start(t)
+// followsANewKey gives the account another key, and takes the old one away.
+func (g *rig) followsANewKey() {
+	g.t.Helper()
 	old := g.keyID()
 	key, err := g.cloud.NewKey(emulator.BotAccount, emulator.KeyOptions{OwnRSA: true})
 	if err != nil {
-		t.Fatal(err)
+		g.t.Fatal(err)
 	}
 	g.replace("key.json", key.File)
 	g.logged("key changed")
 	if !g.cloud.DeleteKey(old) {
-		t.Fatal("the old key is not there")
+		g.t.Fatal("the old key is not there")
 	}
 	if o := g.refreshed(); o.Result != refresher.ResultPublished {
-		t.Errorf("with the new key: %s: %s", o.Result, o.Reason)
+		g.t.Errorf("with the new key: %s: %s", o.Result, o.Reason)
 	}
+}
+
+func TestARotatedKeyIsFollowed(t *testing.T) {
+	t.Parallel()
+	g := start(t)
+	g.followsANewKey()
 }
 
 // What is read before it is watched may change in between.
@@ -361,19 +367,7 @@ func TestAKeyIsFollowedWhileTheConfigurationIsRefused(t *testing.T) {
 	g := start(t)
 	g.edit("level: debug", "level: debgu")
 	g.logged("configuration not changed, the old one stays in force")
-	old := g.keyID()
-	key, err := g.cloud.NewKey(emulator.BotAccount, emulator.KeyOptions{OwnRSA: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	g.replace("key.json", key.File)
-	g.logged("key changed")
-	if !g.cloud.DeleteKey(old) {
-		t.Fatal("the old key is not there")
-	}
-	if o := g.refreshed(); o.Result != refresher.ResultPublished {
-		t.Errorf("with the new key: %s: %s", o.Result, o.Reason)
-	}
+	g.followsANewKey()
 	g.edit("level: debgu", "level: info")
 	g.logged("configuration changed")
 }

@@ -44,8 +44,9 @@ type unixServer interface {
 }
 
 // listen binds the plan's new listeners, all or none, sees to it that those that
-// were taken over can be reached, and tries what is to change of them. The tokens of new ones are there before
-// the first reader: on a socket that was inherited one may be waiting.
+// were taken over can be reached, and tries what is to change of them. The tokens
+// of new ones are there before the first reader: on a socket that was inherited
+// one may be waiting.
 func (p *plan) listen(processes *process.Owner) error {
 	var bound []server
 	for _, l := range p.inOrder() {

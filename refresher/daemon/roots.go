@@ -10,7 +10,7 @@ import (
 	"sync"
 	"time"
 
-	"iam-token-refresher/refresher"
+	"iam-token-refresher/refresher/textfile"
 )
 
 // bundles are the places of the CA bundle on Linux distributions, the commonest
@@ -48,7 +48,7 @@ func roots(system authorities, extra []byte) (*x509.CertPool, error) {
 	if err != nil {
 		return nil, err
 	}
-	if extra, err = refresher.Text(extra); err != nil {
+	if extra, err = textfile.Clean(extra); err != nil {
 		return nil, fmt.Errorf("it %w", err)
 	}
 	if len(extra) > 0 && !pool.AppendCertsFromPEM(extra) {

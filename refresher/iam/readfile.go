@@ -10,6 +10,7 @@ import (
 	"syscall"
 
 	"iam-token-refresher/refresher"
+	"iam-token-refresher/refresher/textfile"
 )
 
 // maxFile bounds the files with keys and tokens, in bytes.
@@ -41,7 +42,7 @@ func readFile(kind, path string) ([]byte, fs.FileInfo, error) {
 	case len(content) > maxFile:
 		return nil, nil, fmt.Errorf("%s %s has more than %d bytes: is it the right file?", kind, path, maxFile)
 	}
-	if content, err = refresher.Text(content); err != nil {
+	if content, err = textfile.Clean(content); err != nil {
 		return nil, nil, fmt.Errorf("%s %s %w", kind, path, err)
 	}
 	return content, info, nil

@@ -9,8 +9,8 @@ import (
 	"path/filepath"
 	"syscall"
 
-	"iam-token-refresher/refresher"
 	"iam-token-refresher/refresher/atomicfile"
+	"iam-token-refresher/refresher/textfile"
 )
 
 // maxFile bounds the files with logins and secrets, in bytes.
@@ -48,7 +48,7 @@ func readAll(kind, path string, f *os.File) ([]byte, error) {
 	case len(content) > maxFile:
 		return nil, fmt.Errorf("%s %s has more than %d bytes: is it the right file?", kind, path, maxFile)
 	}
-	if content, err = refresher.Text(content); err != nil {
+	if content, err = textfile.Clean(content); err != nil {
 		return nil, fmt.Errorf("%s %s %w", kind, path, err)
 	}
 	return content, nil

@@ -13,6 +13,7 @@ import (
 
 	"iam-token-refresher/refresher"
 	"iam-token-refresher/refresher/template"
+	"iam-token-refresher/refresher/textfile"
 )
 
 // headerTemplate makes one header of a value.
@@ -92,7 +93,7 @@ func readHeaders(path string) ([]headerTemplate, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read headers_file %s: %w", path, err)
 	}
-	if content, err = refresher.Text(content); err != nil {
+	if content, err = textfile.Clean(content); err != nil {
 		return nil, fmt.Errorf("headers_file %s %w", path, err)
 	}
 	var list []headerTemplate

@@ -1,4 +1,4 @@
-package refresher
+package textfile
 
 import (
 	"encoding/binary"
@@ -10,7 +10,7 @@ func TestTextIsTakenWithAByteOrderMarkAndRefusedInUTF16(t *testing.T) {
 	t.Parallel()
 	for _, content := range []string{"", "{", "{}", "y0_token\n", "\x00\x00"} {
 		for _, mark := range []string{"", "\xef\xbb\xbf"} {
-			if got, err := Text([]byte(mark + content)); err != nil || string(got) != content {
+			if got, err := Clean([]byte(mark + content)); err != nil || string(got) != content {
 				t.Errorf("%q becomes %q, %v", mark+content, got, err)
 			}
 		}
@@ -21,7 +21,7 @@ func TestTextIsTakenWithAByteOrderMarkAndRefusedInUTF16(t *testing.T) {
 			for _, unit := range utf16.Encode([]rune(text)) {
 				content = order.AppendUint16(content, unit)
 			}
-			if got, err := Text(content); err == nil {
+			if got, err := Clean(content); err == nil {
 				t.Errorf("%q becomes %q", content, got)
 			}
 		}

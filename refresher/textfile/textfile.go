@@ -1,14 +1,15 @@
-package refresher
+// Package textfile reads what people write into files.
+package textfile
 
 import (
 	"bytes"
 	"errors"
 )
 
-// Text is the content of a file that a person may have written, on whatever
+// Clean returns the content of a file that a person may have written, on whatever
 // system, without the byte order mark that some editors put before UTF-8. The
 // error continues a sentence about the file; what is in it, is not told.
-func Text(content []byte) ([]byte, error) {
+func Clean(content []byte) ([]byte, error) {
 	// PowerShell's > writes UTF-16 with a mark; without one, what we read begins
 	// with a character of ASCII.
 	utf16 := bytes.HasPrefix(content, []byte("\xff\xfe")) || bytes.HasPrefix(content, []byte("\xfe\xff")) ||

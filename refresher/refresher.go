@@ -336,6 +336,7 @@ func (r *Refresher) Report(token, lineage string, n uint64) {
 	r.post(func() {
 		if e, ok := (*r.tokens.Load())[token]; ok {
 			e.apply(r, Reported{Lineage: lineage, N: n}, r.clock.Now())
+			r.hasten(e)
 			r.advance(e)
 		}
 	})
@@ -356,6 +357,7 @@ func (r *Refresher) Witness(ctx context.Context, token, lineage string, n uint64
 		if e.state.Witnessed && !known {
 			r.log(e).Warn("the API refused the published value to a reader; it is probed now")
 		}
+		r.hasten(e)
 		r.advance(e)
 	})
 }

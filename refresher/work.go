@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"slices"
 	"time"
 )
 
@@ -11,7 +12,7 @@ import (
 // to the loop.
 type lane struct {
 	limit, running int
-	queue          jobs
+	queue          queue[func()]
 }
 
 // run calls start now or when there is room. Whoever ends the job calls release.
@@ -33,18 +34,19 @@ func (l *lane) release() {
 	}
 }
 
-// jobs is a queue that keeps nothing of what has left it.
-type jobs []func()
+// queue keeps nothing of what has left it.
+type queue[T any] []T
 
-func (q *jobs) push(job func()) { *q = append(*q, job) }
+func (q *queue[T]) push(x T) { *q = append(*q, x) }
 
-func (q *jobs) pop() func() {
-	job := (*q)[0]
-	(*q)[0] = nil
+func (q *queue[T]) pop() T {
+	var none T
+	x := (*q)[0]
+	(*q)[0] = none
 	if *q = (*q)[1:]; len(*q) == 0 {
 		*q = nil
 	}
-	return job
+	return x
 }
 
 // mintJob is a mint under way or waiting for room. Tokens of one identity that
@@ -162,17 +164,34 @@ func (e *entry) nextMint(now time.Time) time.Time {
 }
 
 // hostLane limits the probes of one host in rate and number; those of
-// candidates go before those of published values.
+// candidates go before the scheduled ones of published values.
 type hostLane struct {
-	host           string
-	urgent, normal jobs
-	running        int
-	rate           budget
-	next           time.Time // when the rate allows the next
+	host      string
+	urgent    queue[func()]
+	scheduled queue[scheduledProbe]
+	running   int
+	rate      budget
+	next      time.Time // when the rate allows the next
+}
+
+type scheduledProbe struct {
+	of    *entry
+	start func()
 }
 
 func (h *hostLane) waiting() bool {
-	return len(h.urgent)+len(h.normal) > 0 && h.running < probesAtOnce
+	return len(h.urgent)+len(h.scheduled) > 0 && h.running < probesAtOnce
+}
+
+// hasten puts e's probe before the scheduled ones of all other tokens.
+func (h *hostLane) hasten(e *entry) {
+	h.scheduled = slices.DeleteFunc(h.scheduled, func(p scheduledProbe) bool {
+		if p.of != e {
+			return false
+		}
+		h.urgent.push(p.start)
+		return true
+	})
 }
 
 // pumpHost starts the probes that the limits allow.
@@ -188,11 +207,12 @@ func (r *Refresher) pumpHost(h *hostLane, now time.Time) {
 		if h.next = h.rate.ready(burst); h.next.After(now) {
 			return
 		}
-		from := &h.urgent
-		if len(h.urgent) == 0 {
-			from = &h.normal
+		var start func()
+		if len(h.urgent) > 0 {
+			start = h.urgent.pop()
+		} else {
+			start = h.scheduled.pop().start
 		}
-		start := from.pop()
 		h.rate = h.rate.take(now, interval, burst, 0)
 		h.running++
 		start()
@@ -211,8 +231,17 @@ func (r *Refresher) hostLane(host string) *hostLane {
 	return h
 }
 
-// probe tries a value and calls end in the loop with what was found.
-func (r *Refresher) probe(spec Spec, v Value, urgent bool, end func(Finding)) {
+// hasten gets on with the probe of a value that was refused to a reader, where
+// it has come due by its schedule and waits for its turn among a thousand others.
+func (r *Refresher) hasten(e *entry) {
+	if e.state.Reported || e.state.Witnessed {
+		r.hostLane(e.spec.Probe.Host()).hasten(e)
+	}
+}
+
+// probe tries a value and calls end in the loop with what was found. It goes
+// before the scheduled probes, unless it is one: of the token scheduled.
+func (r *Refresher) probe(spec Spec, v Value, scheduled *entry, end func(Finding)) {
 	h := r.hostLane(spec.Probe.Host())
 	timeout := spec.ProbeTimeout
 	if timeout == 0 {
@@ -235,10 +264,10 @@ func (r *Refresher) probe(spec Spec, v Value, urgent bool, end func(Finding)) {
 			}
 		})
 	}
-	if urgent {
+	if scheduled == nil {
 		h.urgent.push(start)
 	} else {
-		h.normal.push(start)
+		h.scheduled.push(scheduledProbe{scheduled, start})
 	}
 	r.pumpHost(h, r.clock.Now())
 }
@@ -248,7 +277,7 @@ func (r *Refresher) startProbe(e *entry, d Decision) {
 	gen := e.gen
 	if d.Do == ProbeCandidate {
 		value := e.state.Held.Value
-		r.probe(e.spec, value, true, func(f Finding) {
+		r.probe(e.spec, value, nil, func(f Finding) {
 			if !e.gone && e.gen == gen {
 				r.candidateProbed(e, value, f)
 			}
@@ -256,8 +285,11 @@ func (r *Refresher) startProbe(e *entry, d Decision) {
 		return
 	}
 	version := e.state.Published
-	scheduled := d.Code == codeReprobe && !e.state.Unchecked
-	r.probe(e.spec, version.Value, !scheduled, func(f Finding) {
+	var scheduled *entry
+	if d.Code == codeReprobe {
+		scheduled = e
+	}
+	r.probe(e.spec, version.Value, scheduled, func(f Finding) {
 		if !e.gone && e.gen == gen {
 			r.publishedProbed(e, version, f)
 		}

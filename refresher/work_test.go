@@ -4,7 +4,7 @@ import "testing"
 
 func TestJobsLeaveTheirQueueInOrderAndWithoutATrace(t *testing.T) {
 	t.Parallel()
-	var q jobs
+	var q queue[func()]
 	var ran []int
 	for i := range 3 {
 		q.push(func() { ran = append(ran, i) })

@@ -28,7 +28,7 @@ func (r *Refresher) startPublish(e *entry, d Decision, now time.Time) {
 		}
 	}
 	e.apply(r, Started{Do: Publish}, now)
-	finding, gen := c.Finding, e.gen
+	finding, gen, why := c.Finding, e.gen, e.why
 	r.save(e, *v, finding, func(err error) {
 		if e.gone {
 			return
@@ -43,7 +43,7 @@ func (r *Refresher) startPublish(e *entry, d Decision, now time.Time) {
 		now := r.clock.Now()
 		attempts, since := e.state.Failures, e.state.FailingSince
 		e.apply(r, Published{Version: v, Finding: finding, Reprobe: e.gen != gen}, now)
-		attrs := []any{"version", v.N, "expires_in", until(v.ExpiresAt, now), "verdict", finding.Verdict.String(), "reason", e.why}
+		attrs := []any{"version", v.N, "expires_in", until(v.ExpiresAt, now), "verdict", finding.Verdict.String(), "reason", why}
 		if attempts > 0 {
 			attrs = append(attrs, "failed_attempts", attempts, "trouble", now.Sub(since).Round(time.Second).String())
 		}

@@ -186,6 +186,7 @@ func (r *Refresher) swap(trials []*trial) {
 		}
 		if t.prove {
 			e.gen++
+			e.why = "its source or probe is new"
 			e.apply(r, Replaced{Candidate: t.candidate, SourceChanged: t.sourceChanged}, now)
 		}
 		if e.spec.Required && !e.seen {

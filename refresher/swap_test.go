@@ -1,8 +1,11 @@
 package refresher
 
 import (
+	"bytes"
 	"context"
 	"fmt"
+	"log/slog"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -133,6 +136,22 @@ func TestANewSinkIsGivenNothingOfAnotherAccount(t *testing.T) {
 		}
 		if s := g.status(t); !s.Sinks[0].Current || !s.Sinks[1].Current {
 			t.Errorf("sinks %+v", s.Sinks)
+		}
+	})
+}
+
+func TestTheLogSaysThatAVersionIsOfANewSource(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		var out bytes.Buffer
+		g := newRig(12 * time.Hour)
+		g.run(t, Options{Log: slog.New(slog.NewTextHandler(&out, nil))})
+		pass(time.Minute)
+		key := newCloud(13 * time.Hour)
+		key.n = 1 // it goes on from the old one's values
+		g.swap(t, func(s *Spec) { s.Source = key })
+		g.stop()
+		if log := out.String(); !strings.Contains(log, `version=2 expires_in=13h0m0s verdict=accepted reason="its source or probe is new"`) {
+			t.Error(log)
 		}
 	})
 }

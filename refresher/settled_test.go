@@ -3,6 +3,7 @@ package refresher
 import (
 	"context"
 	"errors"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -175,5 +176,41 @@ func TestASaveThatEndsLateLeavesNoTwoValuesWithOneName(t *testing.T) {
 		note()
 		refresh()
 		note()
+	})
+}
+
+func TestARefreshIsAnsweredWhileTheProbeIsNotAllowed(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		g := newRig(12 * time.Hour)
+		g.run(t, Options{})
+		pass(time.Hour + time.Minute)
+		g.cloud.set(nil, always(Finding{Verdict: Unknown, Reason: "429", RetryAfter: 40 * time.Minute}))
+		refresh := func() RefreshOutcome {
+			t.Helper()
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			defer cancel()
+			o, err := g.Refresh(ctx, "bot")
+			if err != nil {
+				t.Fatal(err)
+			}
+			return o
+		}
+		refresh()
+		asked := g.Now()
+		g.cloud.set(nil, nil)
+		pass(10 * time.Minute)
+		if o := refresh(); o.Result != ResultHeld || !o.Status.Candidate || !strings.Contains(o.Reason, asked.Add(50*time.Minute).Format(time.RFC3339)) {
+			t.Errorf("it came to %q (%s), %+v", o.Result, o.Reason, o.Status)
+		}
+		if n := g.status(t).Refreshes.Of(ResultHeld); n != 1 {
+			t.Errorf("%d refreshes are counted as held, where one still is to be judged", n)
+		}
+		pass(asked.Add(54 * time.Minute).Sub(g.Now()))
+		if s := g.status(t); s.Version.N != 3 || s.Candidate {
+			t.Errorf("once it was allowed: %+v", s)
+		}
+		if o := refresh(); o.Result != ResultPublished {
+			t.Errorf("then it came to %q (%s)", o.Result, o.Reason)
+		}
 	})
 }

@@ -155,7 +155,18 @@ func (r *Refresher) startMint(e *entry) {
 			}
 		}
 		r.advance(e)
+		r.answerHeld(e)
 	})
+}
+
+// answerHeld tells those who wait for a refresh when the probe of its candidate
+// must not begin soon. The refresh is counted when that has been.
+func (r *Refresher) answerHeld(e *entry) {
+	now := r.clock.Now()
+	if c := planCandidate(e.spec.Policy, e.state, now); c.Do == ProbeCandidate && c.at.Sub(now) > DefaultProbeTimeout {
+		r.tell(e, &RefreshOutcome{Result: ResultHeld, Reason: fmt.Sprintf("no probe may begin before %s (in %s): the API asked for that, or too many could not tell",
+			c.at.UTC().Format(time.RFC3339), until(c.at, now))})
+	}
 }
 
 // nextMint is when the source is asked next.

@@ -7,7 +7,6 @@ package daemon
 import (
 	"context"
 	"errors"
-	"fmt"
 	"hash/maphash"
 	"io/fs"
 	"os"
@@ -413,7 +412,7 @@ func (d *Daemon) swap(ctx context.Context, old, next *plan) error {
 	health := d.health
 	if old.exec != next.exec {
 		next.discard()
-		return errors.New("exec, and the organization of a token that it names, cannot change while the daemon runs: restart it")
+		return needsRestart("exec, and the organization of a token that it names,")
 	}
 	err := next.listen(d.builder.processes)
 	if err == nil && old.cfg.Status.Listen != next.cfg.Status.Listen {
@@ -451,6 +450,13 @@ func (d *Daemon) swap(ctx context.Context, old, next *plan) error {
 	return nil
 }
 
+// needsRestart is what a reload cannot change, as the error of one that was to.
+type needsRestart string
+
+func (what needsRestart) Error() string {
+	return string(what) + " cannot change while the daemon runs: restart it"
+}
+
 // unchangeable names what a reload cannot change.
 func unchangeable(old, next *config.Config) error {
 	for name, changed := range map[string]bool{
@@ -459,7 +465,7 @@ func unchangeable(old, next *config.Config) error {
 		"log.format": old.Log.Format != next.Log.Format,
 	} {
 		if changed {
-			return fmt.Errorf("%s cannot change while the daemon runs: restart it", name)
+			return needsRestart(name)
 		}
 	}
 	return nil

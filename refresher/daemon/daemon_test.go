@@ -362,6 +362,33 @@ func TestARefusedConfigurationChangesNothing(t *testing.T) {
 	}
 }
 
+func TestOnlyWhatMayPassIsTriedAgain(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		old, changed string
+		again        what
+	}{
+		"a sink that cannot be written": {`/bot.env"`, `/none/bot.env"`, configuration},
+		"a state elsewhere":             {`/state"`, `/state2"`, 0},
+		"limits":                        {`state_dir`, `limits: {mints: 3}` + "\nstate_dir", 0},
+		"the format of the log":         {`level: debug`, `level: debug, format: text`, 0},
+		"a program":                     {`state_dir`, `exec: {command: [/bin/true]}` + "\nstate_dir", 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			g := start(t)
+			g.edit(c.old, c.changed)
+			g.logged("configuration not changed, the old one stays in force")
+			if again := g.tryChanges(t.Context(), configuration); again != c.again {
+				t.Errorf("%q is tried again, want %q: %s", again, c.again, g.logged("not changed"))
+			}
+			if again := g.tryChanges(t.Context(), configuration|keys); again != c.again {
+				t.Errorf("with a key %q is tried again, want %q", again, c.again)
+			}
+		})
+	}
+}
+
 func TestAKeyIsFollowedWhileTheConfigurationIsRefused(t *testing.T) {
 	t.Parallel()
 	g := start(t)

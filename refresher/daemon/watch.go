@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"errors"
 	"io/fs"
 	"os"
 	"strings"
@@ -188,8 +189,27 @@ func (ws *watches) follow(p *plan) {
 // refreshSoon asks for a refresh and does not wait for it.
 func (d *Daemon) refreshSoon(token string) { d.refresher.Request(token) }
 
-// retryChanges carries out the changes that are noticed, and tries again
-// those that were refused for a reason that may pass.
+// tryChanges carries out changes and returns those to try again, which were
+// refused for a reason that may pass.
+func (d *Daemon) tryChanges(ctx context.Context, pending what) what {
+	if pending&configuration != 0 {
+		_, err := d.Reload(ctx)
+		switch {
+		case err == nil:
+			return 0 // the others were read as well
+		case errors.As(err, new(needsRestart)):
+			pending &^= configuration
+		}
+	}
+	if files := pending &^ configuration; files != 0 { // also beside a configuration that is refused
+		if _, err := d.rebuild(ctx, files); err == nil {
+			pending &^= files
+		}
+	}
+	return pending
+}
+
+// retryChanges follows the changes that are noticed.
 func (d *Daemon) retryChanges(ctx context.Context) {
 	wait, pending := retryFirst, what(0)
 	timer := time.NewTimer(0)
@@ -203,16 +223,7 @@ func (d *Daemon) retryChanges(ctx context.Context) {
 			timer.Stop()
 			return
 		}
-		if pending&configuration != 0 {
-			if _, err := d.Reload(ctx); err == nil {
-				pending = 0 // the others were read as well
-			}
-		}
-		if files := pending &^ configuration; files != 0 { // also beside a configuration that is refused
-			if _, err := d.rebuild(ctx, files); err == nil {
-				pending &^= files
-			}
-		}
+		pending = d.tryChanges(ctx, pending)
 		timer.Stop()
 		if pending == 0 || ctx.Err() != nil {
 			pending = 0

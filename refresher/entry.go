@@ -27,6 +27,7 @@ type entry struct {
 	why          string // of the newest mint
 	storeFailure string
 	durable      string // the lineage that is saved, or may be
+	misfiled     bool   // it is saved under the fingerprint of an earlier spec
 	refreshes    RefreshCounts
 	probes       ProbeCounts
 	waiters      []chan RefreshOutcome
@@ -98,6 +99,7 @@ func (r *Refresher) advance(e *entry) {
 		now = r.clock.Now()
 		d = Decide(e.spec.Policy, e.state, now)
 	}
+	r.refile(e)
 	e.wake = d.Until
 	for _, s := range e.sinks {
 		e.wake = earlier(e.wake, r.advanceSink(e, s, now))

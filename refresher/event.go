@@ -213,6 +213,9 @@ func (e Published) apply(p Policy, s *State, now time.Time) {
 		s.Held = nil
 	}
 	s.Lineage, s.N = v.Lineage, v.N
+	if e.Reprobe && !p.Probed {
+		e.Finding = Finding{} // as in Replaced
+	}
 	s.Published, s.Proof = v, e.Finding
 	s.ProbedAt, s.VerifiedAt, s.DoubtSince, s.SuspectSince = time.Time{}, time.Time{}, time.Time{}, time.Time{}
 	s.Unchecked = e.Reprobe && p.Probed

@@ -66,6 +66,7 @@ func newLineage() string { return rand.Text()[:12] }
 // save makes a version durable and then calls end in the loop, also when it
 // could not be done or took too long: state blocks nothing.
 func (r *Refresher) save(e *entry, v Version, f Finding, end func(error)) {
+	e.misfiled = false
 	if r.opt.Store == nil {
 		r.workers.Go(func() { r.post(func() { end(nil) }) })
 		return
@@ -84,6 +85,14 @@ func (r *Refresher) save(e *entry, v Version, f Finding, end func(error)) {
 			}
 		})
 	})
+}
+
+// refile saves what stays published after a change, once it is known to be what
+// the new spec's would be: a restart would discard it.
+func (r *Refresher) refile(e *entry) {
+	if s := &e.state; e.misfiled && s.Published != nil && !s.Saving && !s.Unchecked && !s.SourceChanged {
+		r.save(e, *s.Published, s.Proof, func(error) {})
+	}
 }
 
 func (r *Refresher) saveInTime(v Version, fingerprint string, f Finding) error {

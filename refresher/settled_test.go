@@ -99,31 +99,48 @@ type elsewhere struct{ *cloud }
 
 func (elsewhere) Target() string { return "elsewhere" }
 
-func TestAVersionThatIsSavedWhileItsProbeChangesSurvivesARestart(t *testing.T) {
-	bubble(t, func(t *testing.T) {
-		g := newRig(12 * time.Hour)
-		store := &busyStore{}
-		g.run(t, Options{Store: store})
-		pass(time.Minute)
-		store.busy = make(chan struct{})
-		kept := Minted{Value: NewValue("second"), Type: TypeIAM, ExpiresAt: time.Now().Round(0).Add(12 * time.Hour)}
-		g.cloud.set(func(int) (Minted, error) { return kept, nil }, nil)
-		g.Request("bot")
-		synctest.Wait()
-		g.spec.Probe = elsewhere{newCloud(12 * time.Hour)}
-		if err := g.Swap(t.Context(), []Spec{g.spec}); err != nil {
-			t.Fatal(err)
+func TestAVersionSurvivesARestartAfterItsProbeChanged(t *testing.T) {
+	t.Parallel()
+	for name, change := range map[string]func(*Spec){
+		"to another": func(s *Spec) { s.Probe = elsewhere{newCloud(12 * time.Hour)} },
+		"to none":    unprobed,
+	} {
+		for when, saving := range map[string]bool{"": false, " while it was saved": true} {
+			t.Run(name+when, func(t *testing.T) {
+				bubble(t, func(t *testing.T) {
+					g := newRig(12 * time.Hour)
+					store := &busyStore{}
+					g.run(t, Options{Store: store})
+					pass(time.Minute)
+					kept := Minted{Value: NewValue("second"), Type: TypeIAM, ExpiresAt: time.Now().Round(0).Add(12 * time.Hour)}
+					g.cloud.set(func(int) (Minted, error) { return kept, nil }, nil)
+					if saving {
+						store.busy = make(chan struct{})
+					}
+					g.Request("bot")
+					synctest.Wait()
+					change(&g.spec)
+					if err := g.Swap(t.Context(), []Spec{g.spec}); err != nil {
+						t.Fatal(err)
+					}
+					synctest.Wait()
+					if saving {
+						close(store.busy)
+					}
+					pass(time.Minute)
+					if s := g.status(t); s.Health != Fresh || !s.DoubtSince.IsZero() {
+						t.Errorf("before the restart: %+v", s)
+					}
+					g.stop()
+					g.cloud.set(outage, nil)
+					g.run(t, Options{Store: store})
+					if s := g.status(t); s.Health != Fresh || s.Version == nil || s.Version.Value != kept.Value {
+						t.Errorf("after a restart: %+v", s)
+					}
+				})
+			})
 		}
-		synctest.Wait()
-		close(store.busy)
-		pass(time.Minute)
-		g.stop()
-		g.cloud.set(outage, nil)
-		g.run(t, Options{Store: store})
-		if s := g.status(t); s.Health != Fresh || s.Version.Value != kept.Value {
-			t.Errorf("after a restart: %+v", s)
-		}
-	})
+	}
 }
 
 // lateStore has its first save end well after everybody has given up waiting,

@@ -179,6 +179,7 @@ func (r *Refresher) swap(trials []*trial) {
 		e, ok := old[t.spec.Token]
 		if ok {
 			r.replaceSinks(e, t.spec.Sinks)
+			e.misfiled = e.misfiled || e.spec.fingerprint() != t.spec.fingerprint()
 			e.setSpec(t.spec)
 		} else {
 			e = newEntry(t.spec)

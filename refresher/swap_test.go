@@ -122,6 +122,17 @@ func TestWhatAProbeSaidGoesWithIt(t *testing.T) {
 	}
 }
 
+func TestAVersionThatIsSavedWhileItsProbeIsTakenAwayIsInNoDoubt(t *testing.T) {
+	t.Parallel()
+	now := time.Now().Round(0)
+	for _, verdict := range []Verdict{Unknown, RejectedAccess} {
+		s := State{Saving: true}.After(Policy{}, Published{Version: &Version{N: 1}, Finding: Finding{Verdict: verdict}, Reprobe: true}, now)
+		if s.Health(now) != Fresh || !s.DoubtSince.IsZero() {
+			t.Errorf("%s, in doubt since %v, after %q", s.Health(now), s.DoubtSince, verdict)
+		}
+	}
+}
+
 func TestANewSinkIsGivenNothingOfAnotherAccount(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		g := newRig(12 * time.Hour)

@@ -341,9 +341,8 @@ func (r *Refresher) publishedProbed(e *entry, version *Version, f Finding) {
 	default:
 		r.log(e).Debug("probed", "verdict", f.Verdict.String(), "reason", f.Reason)
 	}
-	if version == s.Published && (old.Proof.Verdict != s.Proof.Verdict || old.Unchecked && !s.Unchecked || e.storeFailure != "") {
-		// A restart must not serve what is known to be bad, nor discard what
-		// was proven to another probe by now.
+	if version == s.Published && (old.Proof.Verdict != s.Proof.Verdict || e.storeFailure != "") {
+		// A restart must not serve what is known to be bad.
 		r.save(e, *version, s.Proof, func(error) {})
 	}
 	r.advance(e)

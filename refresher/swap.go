@@ -22,7 +22,11 @@ func (r *Refresher) Swap(ctx context.Context, specs []Spec) error {
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, r.trialTime(trials))
+	limit := r.trialTime(trials)
+	if limit > 2*trialTimeout { // somebody waits for it, and wonders
+		r.opt.Log.Info("proving what is new, a few tokens a second", "takes_at_most", limit.String())
+	}
+	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	var wg sync.WaitGroup
 	for _, t := range trials {

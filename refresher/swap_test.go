@@ -89,7 +89,8 @@ func TestAThousandTokensChangeTogether(t *testing.T) {
 			specs[i].Token, specs[i].Sinks = fmt.Sprint("bot", i), nil
 		}
 		g.spec = specs[0]
-		g.run(t, Options{ProbesPerSecond: DefaultProbesPerSecond}, specs[1:]...)
+		var out bytes.Buffer
+		g.run(t, Options{ProbesPerSecond: DefaultProbesPerSecond, Log: slog.New(slog.NewTextHandler(&out, nil))}, specs[1:]...)
 		pass(5 * time.Minute)
 		key := newCloud(13 * time.Hour)
 		for i := range specs {
@@ -97,6 +98,10 @@ func TestAThousandTokensChangeTogether(t *testing.T) {
 		}
 		if err := g.Swap(t.Context(), specs); err != nil {
 			t.Errorf("%.200s", err)
+		}
+		g.stop()
+		if !strings.Contains(out.String(), "takes_at_most=3m50s") {
+			t.Error("the log does not say how long that takes")
 		}
 	})
 }

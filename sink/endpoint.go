@@ -13,7 +13,8 @@ import (
 
 // Live is what listeners know about the running daemon. Its functions are
 // called concurrently, for every request, and must not block, but for Witness, Await,
-// Refresh and Reload, which may take their time and end when ctx does.
+// Refresh and Reload, which may take their time and end when ctx does; what
+// Reload has begun may go on.
 type Live struct {
 	// Now is the wall time that expiries are judged by.
 	Now func() time.Time

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"io/fs"
@@ -105,6 +106,43 @@ func TestAnswersOfTheDaemonAreExplained(t *testing.T) {
 				t.Errorf("exit code %d", code)
 			}
 		})
+	}
+}
+
+func TestAReloadThatTakesLongIsWaitedFor(t *testing.T) {
+	t.Parallel()
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _, _ = r.Close(), w.Close() })
+	a, told := testApp(t, nil), make(chan string, 1)
+	a.stderr = w
+	go func() {
+		line, _ := bufio.NewReader(r).ReadString('\n')
+		told <- line
+	}()
+	var note string
+	path := socketOf(t, func(w http.ResponseWriter, _ *http.Request) {
+		note = <-told
+		_, _ = w.Write([]byte(`{"result":"reloaded","reason":"configuration changed"}`))
+	})
+	if err := a.reload(t.Context(), newClient(path, "--socket"), 0, time.Millisecond); err != nil {
+		t.Error(err)
+	}
+	if !strings.Contains(note, "note: still waiting for the daemon") {
+		t.Errorf("it said %q", note)
+	}
+}
+
+func TestAReloadThatIsNotWaitedForIsSaidToGoOn(t *testing.T) {
+	t.Parallel()
+	ended := make(chan struct{})
+	path := socketOf(t, func(http.ResponseWriter, *http.Request) { <-ended })
+	err := testApp(t, nil).reload(t.Context(), newClient(path, "--socket"), 50*time.Millisecond, time.Minute)
+	close(ended)
+	if err == nil || !strings.Contains(err.Error(), "not ended within 50ms; the daemon on "+path+" goes on, and its log says what comes of it") {
+		t.Errorf("it says %v", err)
 	}
 }
 

@@ -13,9 +13,13 @@ import (
 	"iam-token-refresher/refresher"
 )
 
-// orderTimeout covers a mint, a probe and a publish with the queues before
-// them.
-const orderTimeout = 2 * time.Minute
+const (
+	// orderTimeout covers a mint, a probe and a publish with the queues before
+	// them.
+	orderTimeout = 2 * time.Minute
+	// reloadPatience is how long a reload is waited for without a word.
+	reloadPatience = 10 * time.Second
+)
 
 func (a *app) refreshCommand() *cobra.Command {
 	all := false
@@ -113,40 +117,58 @@ func because(what, why string) string {
 }
 
 func (a *app) reloadCommand() *cobra.Command {
-	timeout := orderTimeout
+	timeout := time.Duration(0)
 	cmd := &cobra.Command{
 		Use:   "reload",
 		Short: "Have the daemon read its configuration again",
 		Long: `Has the running daemon read its configuration again, and says what came of it.
 All of a new configuration comes into force, or nothing of it: then the exit code
-is 1 and the old one goes on. Root and the user of the daemon may do this.`,
+is 1 and the old one goes on. Root and the user of the daemon may do this.
+
+It waits for the end. What is new is tried first, five tokens a second (unless
+limits say otherwise): a thousand take three to four minutes. To stop waiting, by
+--timeout or Ctrl-C, stops nothing: the daemon goes on, and logs what comes of it.`,
 		Example: `  iam-token-refresher check --config /etc/iam-token-refresher/config.yaml &&
     sudo iam-token-refresher reload`,
 		Args: noArgs,
 	}
 	w := addWhereabouts(cmd)
-	cmd.Flags().DurationVar(&timeout, "timeout", timeout, "how long it may take")
+	cmd.Flags().DurationVar(&timeout, "timeout", timeout, "how long to wait (default until it has ended)")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		if timeout <= 0 {
+		if cmd.Flags().Changed("timeout") && timeout <= 0 {
 			return usage(cmd, "--timeout %s: it must be more than 0", timeout)
 		}
 		c, err := a.anySocket(cmd, w)
 		if err != nil {
 			return err
 		}
-		ctx, cancel := context.WithTimeout(cmd.Context(), timeout)
-		defer cancel()
-		r, err := c.ask(ctx, http.MethodPost, "/v1/reload")
-		if err != nil {
-			return err
-		}
-		if r.status != http.StatusOK {
-			return c.refusal(r, "reload, the old configuration stays in force", "")
-		}
-		_, err = fmt.Fprintln(a.stdout, because("reloaded", r.words().Reason))
-		return err
+		return a.reload(cmd.Context(), c, timeout, reloadPatience)
 	}
 	return cmd
+}
+
+// reload waits for the end of a reload; not longer than timeout, unless that is
+// zero. When it takes longer than patience it says what it waits for.
+func (a *app) reload(ctx context.Context, c *client, timeout, patience time.Duration) error {
+	if timeout > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, timeout)
+		defer cancel()
+	}
+	defer time.AfterFunc(patience, func() {
+		say(a.stderr, "note: still waiting for the daemon, which tries what is new; its log says more. It goes on also when you do not wait (Ctrl-C)")
+	}).Stop()
+	r, err := c.ask(ctx, http.MethodPost, "/v1/reload")
+	switch {
+	case err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded):
+		return fmt.Errorf("reload: not ended within %s; the daemon on %s goes on, and its log says what comes of it", timeout, c.path)
+	case err != nil:
+		return err
+	case r.status != http.StatusOK:
+		return c.refusal(r, "reload, the old configuration stays in force", "")
+	}
+	_, err = fmt.Fprintln(a.stdout, because("reloaded", r.words().Reason))
+	return err
 }
 
 // anySocket is a client of the first socket that there is somebody on. A

@@ -148,7 +148,10 @@ func (d *Daemon) live() sink.Live {
 			o, err := d.refresher.Refresh(ctx, token)
 			return o.Result, o.Reason, err
 		},
-		Reload: d.Reload,
+		Reload: func(ctx context.Context) (string, error) {
+			// Who gives up waiting may have waited for a thousand tokens to be proven.
+			return d.Reload(context.WithoutCancel(ctx))
+		},
 		Describe: func(readable []refresher.Status, now time.Time) any {
 			source := d.source()
 			source.Snapshots = func() []refresher.Status { return readable }

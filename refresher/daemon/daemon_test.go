@@ -424,6 +424,30 @@ func TestAFileThatSomebodyRemovesIsPutBack(t *testing.T) {
 	}
 }
 
+func TestAReloadGoesOnWhenWhoAskedForItHasGone(t *testing.T) {
+	t.Parallel()
+	g := build(t, emulator.Options{})
+	g.opt.ConfigPath = "" // nobody else notices the change
+	g.run()
+	g.logged("ready")
+	if err := g.cloud.Inject(emulator.Fault{Service: emulator.ServiceIAM, Kind: emulator.KindSlow, Latency: 500 * time.Millisecond, Count: 1}); err != nil {
+		t.Fatal(err)
+	}
+	g.edit("  - name: bot", "  - {name: other, source: {service_account_key: {file: "+g.dir+"/key.json}}, probe: none, sinks: [{file: {path: "+g.dir+"/other.token}}]}\n  - name: bot")
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() {
+		_, err := g.live().Reload(ctx)
+		ended <- err
+	}()
+	g.logged("trying a change")
+	cancel()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+	g.logged("configuration changed")
+}
+
 func TestTheEndDoesNotWaitForAChange(t *testing.T) {
 	t.Parallel()
 	g := start(t)

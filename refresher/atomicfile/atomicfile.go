@@ -63,7 +63,7 @@ func replace(path string, data []byte, opt Options) error {
 	dir := filepath.Dir(path)
 	// Opened before anything changes, so that the sync of the directory
 	// cannot fail for a missing permission when it is too late.
-	d, err := os.Open(dir)
+	d, err := openDir(dir)
 	if err != nil {
 		return fmt.Errorf("open its directory: %w", advise(err, dir))
 	}
@@ -170,6 +170,13 @@ func syncDir(d *os.File) error {
 		return err
 	}
 	return nil
+}
+
+// openDir opens a directory for its sync. Without O_NONBLOCK, which means
+// nothing to directories and regular files, package os would set it, to find
+// that they cannot be polled, and take it back: four calls of fcntl(2).
+func openDir(dir string) (*os.File, error) {
+	return os.OpenFile(dir, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 }
 
 // openNoFollow opens what is at path itself and does not wait for the other

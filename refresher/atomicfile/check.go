@@ -41,7 +41,7 @@ func check(path string, opt Options) error {
 			return err
 		}
 	}
-	f, err := os.Open(dir)
+	f, err := openDir(dir)
 	if err != nil {
 		return fmt.Errorf("open its directory: %w", advise(err, dir))
 	}

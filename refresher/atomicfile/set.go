@@ -57,7 +57,7 @@ func writeSet(dir string, files map[string][]byte, opt Options) error {
 	if err != nil {
 		return err
 	}
-	d, err := os.Open(dir)
+	d, err := openDir(dir)
 	if err != nil {
 		return fmt.Errorf("open it: %w", advise(err, dir))
 	}
@@ -187,7 +187,7 @@ func checkSet(dir string, files map[string][]byte) (exists bool, err error) {
 // makeSetDir makes the set's own directory, durably.
 func makeSetDir(dir string, opt Options) error {
 	parent := filepath.Dir(dir)
-	p, err := os.Open(parent)
+	p, err := openDir(parent)
 	if err != nil {
 		return fmt.Errorf("open its directory: %w", advise(err, parent))
 	}

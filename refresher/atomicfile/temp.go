@@ -60,7 +60,7 @@ func newTemp(target string) (*temp, error) {
 // claim returns nil when somebody has the name.
 func claim(path string) (*temp, error) {
 	for range 10 {
-		f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL|syscall.O_NOFOLLOW, 0o600)
+		f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0o600)
 		if errors.Is(err, fs.ErrExist) {
 			if !removeLeftover(path) {
 				return nil, nil

@@ -108,9 +108,14 @@ func removeLeftover(path string) (removed bool) {
 // rename puts the file at target. The lock is held until the file is closed,
 // so that nobody can have put another file under the temporary name.
 func (t *temp) rename(target string) error {
-	err := os.Rename(t.path, target)
-	t.done = err == nil
-	return err
+	// os.Rename would first look whether target is a directory, which the
+	// system refuses by itself.
+	for {
+		if err := syscall.Rename(t.path, target); err != syscall.EINTR {
+			t.done = err == nil
+			return err
+		}
+	}
 }
 
 // discard closes the file and, unless it was renamed, removes it.

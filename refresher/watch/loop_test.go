@@ -271,6 +271,52 @@ func TestNothingRunsWhileNothingChanges(t *testing.T) {
 	})
 }
 
+// hooked does something in the middle of each Add of a path in a new directory,
+// while the watcher's state is locked.
+type hooked struct {
+	*fakeNotifier
+	during func()
+}
+
+func (h hooked) Add(dir string) error {
+	h.during()
+	return h.fakeNotifier.Add(dir)
+}
+
+func TestTheLoopIsWokenOnlyForWhatIsAddedAndMustBeLookedAt(t *testing.T) {
+	t.Parallel()
+	w := newWatcher(Options{}, func() (notifier, error) { return newFakeNotifier(), nil })
+	must(t, w.Close()) // nobody takes what wakes the loop
+	n := newFakeNotifier()
+	during := func() {}
+	w.tree.n = hooked{n, func() { during() }}
+	woken := func() bool {
+		w.Add(t.TempDir()+"/file", func() {})
+		select {
+		case <-w.kick:
+			return true
+		default:
+			return false
+		}
+	}
+	if woken() {
+		t.Error("woken for a file that is quietly watched")
+	}
+	during = func() {
+		for e := range w.entries {
+			w.suspect(e)
+		}
+	}
+	if !woken() {
+		t.Error("not woken for a file that changed while it was added")
+	}
+	during, w.wakeAt = func() {}, time.Time{}
+	n.setRefuse(syscall.ENOSPC)
+	if !woken() {
+		t.Error("not woken for a file that must be polled")
+	}
+}
+
 // A directory that another is renamed over ends without a word: all that is
 // heard is its name in the directory above.
 func TestAnotherDirectoryOfTheSamePathIsWatchedInTheOldOnesPlace(t *testing.T) {

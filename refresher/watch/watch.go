@@ -148,8 +148,13 @@ func (w *Watcher) Add(path string, fn func(), flags ...Flag) (remove func()) {
 	if c, ok := w.dirty[e]; ok {
 		w.wakeBy(c.due)
 	}
+	// Of what is quietly watched there is nothing to plan: a thousand files
+	// that are added do not turn the loop a thousand times.
+	waits := !w.wakeAt.IsZero() || w.polled > 0
 	w.mu.Unlock()
-	w.wake()
+	if waits {
+		w.wake()
+	}
 	return func() { w.remove(e) }
 }
 

@@ -227,22 +227,26 @@ func (w *Watcher) poll() {
 
 // look says what e means now, and has everything watched that may change it.
 func (w *Watcher) look(e *entry) identity {
+	w.mu.Lock()
+	turns := w.tree.turns
+	w.mu.Unlock()
 	for try := 1; ; try++ {
-		r := resolve(e.path)
+		r := w.resolve(e.path)
 		w.mu.Lock()
 		if e.gone.Load() {
 			w.mu.Unlock()
 			return e.last
 		}
-		same, err := w.tree.link(e, r.steps)
+		sure, err := w.tree.link(e, r.steps, turns)
+		turns = w.tree.turns
 		w.suspectOrphans()
 		// Watched too late to be sure that the way did not change meanwhile:
 		// once more, until it stays.
-		if !same && try < tries {
+		if !sure && try < tries {
 			w.mu.Unlock()
 			continue
 		}
-		if !same {
+		if !sure {
 			w.suspect(e)
 		}
 		tell := w.setPolled(e, err)

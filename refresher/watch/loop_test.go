@@ -317,6 +317,94 @@ func TestTheLoopIsWokenOnlyForWhatIsAddedAndMustBeLookedAt(t *testing.T) {
 	}
 }
 
+// waysOf has the ways counted that are gone, and something done at the end of
+// each, before anybody waits for what was found.
+func (b *bench) waysOf(then func()) (gone *int) {
+	gone = new(int)
+	b.resolve = func(path string) route {
+		r := resolve(path)
+		*gone++
+		then()
+		return r
+	}
+	return gone
+}
+
+func TestTheWayOfAFileIsGoneOnceWhereAllDirectoriesAreWatchedAlready(t *testing.T) {
+	t.Parallel()
+	onBench(t, working, func(t *testing.T, b *bench) {
+		gone := b.waysOf(func() {})
+		b.Watcher.Add(b.path+"2", func() {})
+		if *gone != 1 {
+			t.Errorf("it was gone %d times", *gone)
+		}
+		*gone = 0
+		mkdir(t, filepath.Dir(b.path)+"/new")
+		b.Watcher.Add(filepath.Dir(b.path)+"/new/file", func() {})
+		if *gone != 2 {
+			t.Errorf("with a directory that was not watched it was gone %d times, want 2", *gone)
+		}
+	})
+}
+
+func TestAChangeBetweenTheWayAndTheWaitingIsSeen(t *testing.T) {
+	t.Parallel()
+	const before, after = "before", "after"
+	for name, tell := range map[string]func(b *bench, path, when string){
+		"that is told of before": func(b *bench, path, when string) {
+			if when == before {
+				b.events <- fsnotify.Event{Name: path, Op: fsnotify.Create}
+			}
+		},
+		"that is told of after": func(b *bench, path, when string) {
+			if when == after {
+				b.events <- fsnotify.Event{Name: path, Op: fsnotify.Create}
+			}
+		},
+		"that is lost": func(b *bench, _, when string) {
+			if when == before {
+				b.lost <- struct{}{}
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			onBench(t, working, func(t *testing.T, b *bench) {
+				// All the directories are watched already, for others.
+				dir := filepath.Dir(b.path)
+				current := filepath.Join(dir, "current")
+				for _, version := range []string{"v1", "v2"} {
+					mkdir(t, filepath.Join(dir, version))
+					write(t, filepath.Join(dir, version, "file"), version)
+					b.Watcher.Add(filepath.Join(dir, version, "other"), func() {})
+				}
+				link(t, "v1", current)
+				swapped := false
+				b.waysOf(func() {
+					if !swapped {
+						swapped = true
+						link(t, "v2", current+".new")
+						rename(t, current+".new", current)
+						tell(b, current, before)
+						synctest.Wait()
+					}
+				})
+				called := 0
+				b.Watcher.Add(filepath.Join(current, "file"), func() { called++ })
+				tell(b, current, after)
+				pass(time.Second)
+				called = 0
+				write(t, filepath.Join(dir, "v2", "file"), "three")
+				b.written(filepath.Join(dir, "v2", "file"))
+				pass(time.Second)
+				if called != 1 {
+					t.Errorf("called %d times, want once: the watch is blind", called)
+				}
+			})
+		})
+	}
+}
+
 // A directory that another is renamed over ends without a word: all that is
 // heard is its name in the directory above.
 func TestAnotherDirectoryOfTheSamePathIsWatchedInTheOldOnesPlace(t *testing.T) {

@@ -19,6 +19,10 @@ type tree struct {
 	byID   map[fileID]*dir
 	byPath map[string]*dir
 
+	// turns grows with every event taken and every directory newly watched. See
+	// link.
+	turns uint64
+
 	// orphans waited for a directory that was dropped: they must be looked at.
 	orphans []*entry
 }
@@ -42,11 +46,15 @@ func newTree() tree {
 	return tree{byID: make(map[fileID]*dir), byPath: make(map[string]*dir)}
 }
 
-// link makes e wait for the names of steps and for nothing else. same tells
-// that it did so already: nothing can have changed unseen since steps were
-// found. err is why one of the directories cannot be watched.
-func (t *tree) link(e *entry, steps []step) (same bool, err error) {
-	same = len(steps) == len(e.steps)
+// link makes e wait for the names of steps and for nothing else. sure tells that
+// nothing can have changed unseen since steps were found: e waited for them
+// already, or might as well have, because t.turns is what it was before they
+// were looked for. Then all their directories had been watched by that time (one
+// dropped since is newly watched here), so that every change has its event, and
+// none was taken since: it is still to come and will find e waiting. err is why
+// one of the directories cannot be watched.
+func (t *tree) link(e *entry, steps []step, turns uint64) (sure bool, err error) {
+	same := len(steps) == len(e.steps)
 	for i := 0; same && i < len(steps); i++ {
 		s, r := steps[i], e.steps[i]
 		same = !r.dir.dead && r.dir.id == s.id && r.name == s.name
@@ -72,7 +80,7 @@ func (t *tree) link(e *entry, steps []step) (same bool, err error) {
 			err = r.dir.err
 		}
 	}
-	return same, err
+	return same || t.turns == turns, err
 }
 
 // unlink ends e's waiting for refs and the watches that nobody needs then.
@@ -114,6 +122,7 @@ func (t *tree) dir(s step) *dir {
 }
 
 func (t *tree) watch(d *dir) error {
+	t.turns++
 	if t.n == nil {
 		return t.err
 	}
@@ -149,6 +158,7 @@ func (t *tree) disconnect(err error) {
 // changed takes an event. It returns who waits for the name, and makes orphans
 // where a directory was replaced.
 func (t *tree) changed(ev fsnotify.Event) []*entry {
+	t.turns++
 	path := ev.Name
 	if strings.HasPrefix(path, "//") {
 		path = path[1:] // fsnotify's name of what is in the root

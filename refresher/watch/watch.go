@@ -62,6 +62,8 @@ const (
 type Watcher struct {
 	log    *slog.Logger
 	create func() (notifier, error)
+	// resolve is a variable for tests.
+	resolve func(path string) route
 
 	kick chan struct{} // the loop must look at the state below
 	quit chan struct{}
@@ -108,6 +110,7 @@ func newWatcher(opt Options, create func() (notifier, error)) *Watcher {
 	w := &Watcher{
 		log:     log,
 		create:  create,
+		resolve: resolve,
 		kick:    make(chan struct{}, 1),
 		quit:    make(chan struct{}),
 		done:    make(chan struct{}),

@@ -3,8 +3,6 @@ package watch
 import (
 	"errors"
 	"hash/maphash"
-	"io"
-	"os"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -56,25 +54,22 @@ type attrs struct {
 
 // identify says what the path of r means now.
 func identify(r route, flags Flag) identity {
-	var st unix.Stat_t
-	err := r.err
-	if err == nil {
-		err = lstat(r.target, &st)
+	if r.err != nil {
+		return failed(r.err, facts{})
 	}
-	if err != nil {
-		return failed(err, facts{})
-	}
+	st := &r.stat
 	var k kind
 	var f facts
-	stat := facts{id: idOf(&st), size: st.Size, mtime: st.Mtim.Nano()}
+	stat := facts{id: idOf(st), size: st.Size, mtime: st.Mtim.Nano()}
 	switch {
 	case st.Mode&unix.S_IFMT != unix.S_IFREG:
-		k, f.id = special, idOf(&st)
+		k, f.id = special, idOf(st)
 	case st.Size > maxHashed:
 		k, f = large, stat
 	default:
 		var n int64
-		if n, f.hash, err = hash(r.target); err != nil {
+		var err error
+		if n, f.hash, err = hash(r.target, st.Size); err != nil {
 			return failed(err, stat)
 		}
 		switch {
@@ -102,27 +97,30 @@ func failed(err error, f facts) identity {
 	return identity{unreadable, maphash.Comparable(seed, f)}
 }
 
-// hash reads a file up to a little over maxHashed.
-func hash(path string) (n int64, sum uint64, err error) {
-	// Whoever swaps the file for a FIFO just now must not make this wait.
-	file, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK|unix.O_NOFOLLOW, 0)
+// hash reads a file up to a little over maxHashed. size is what it was a moment
+// ago; another one costs a read more.
+func hash(path string, size int64) (n int64, sum uint64, err error) {
+	// Whoever swaps the file for a FIFO just now must not make this wait. A bare
+	// descriptor, because an os.File would be offered to the poller.
+	const flags = unix.O_RDONLY | unix.O_NONBLOCK | unix.O_NOFOLLOW | unix.O_CLOEXEC
+	fd, err := again(func() (int, error) { return unix.Open(path, flags, 0) })
 	if err != nil {
 		return 0, 0, err
 	}
-	defer file.Close()
+	defer unix.Close(fd)
 	var h maphash.Hash
 	h.SetSeed(seed)
 	var buf [4096]byte // secrets pass through: no copy stays on the heap
 	defer clear(buf[:])
 	for n <= maxHashed {
-		m, err := file.Read(buf[:])
-		_, _ = h.Write(buf[:m])
-		n += int64(m)
-		if err == io.EOF {
-			break
-		}
+		m, err := again(func() (int, error) { return unix.Read(fd, buf[:]) })
 		if err != nil {
 			return 0, 0, err
+		}
+		_, _ = h.Write(buf[:m])
+		n += int64(m)
+		if m == 0 || m < len(buf) && n == size {
+			break
 		}
 	}
 	return n, h.Sum64(), nil

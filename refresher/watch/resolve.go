@@ -24,9 +24,10 @@ type step struct {
 
 // route is the way of a path over all its symlinks.
 type route struct {
-	steps  []step // the last is where the way ended, also when it did so early
-	target string // without symlinks; empty when err says why there is none
-	link   bool   // the path itself is a symlink
+	steps  []step      // the last is where the way ended, also when it did so early
+	target string      // without symlinks; empty when err says why there is none
+	stat   unix.Stat_t // of target then: what changes later is still to be noticed
+	link   bool        // the path itself is a symlink
 	err    error
 }
 
@@ -36,11 +37,11 @@ func resolve(path string) route {
 	r := route{steps: make([]step, 0, 8)}
 	rest := split(path)
 	own := len(rest) // how many at the end of rest are path's own and no symlink's
-	dir, st := "/", unix.Stat_t{}
-	if r.err = lstat(dir, &st); r.err != nil {
+	dir, st := "/", &r.stat
+	if r.err = lstat(dir, st); r.err != nil {
 		return r
 	}
-	id := idOf(&st)
+	id := idOf(st)
 	links := 0
 	for len(rest) > 0 {
 		last := len(rest) == own && own == 1
@@ -49,15 +50,15 @@ func resolve(path string) route {
 		rest = rest[1:]
 		if name == ".." {
 			dir = filepath.Dir(dir)
-			if r.err = lstat(dir, &st); r.err != nil {
+			if r.err = lstat(dir, st); r.err != nil {
 				return r
 			}
-			id = idOf(&st)
+			id = idOf(st)
 			continue
 		}
 		r.steps = append(r.steps, step{dir, id, name})
 		full := filepath.Join(dir, name)
-		if r.err = lstat(full, &st); r.err != nil {
+		if r.err = lstat(full, st); r.err != nil {
 			return r
 		}
 		switch st.Mode & unix.S_IFMT {
@@ -73,14 +74,14 @@ func resolve(path string) route {
 			r.link = r.link || last
 			if filepath.IsAbs(to) {
 				dir = "/"
-				if r.err = lstat(dir, &st); r.err != nil {
+				if r.err = lstat(dir, st); r.err != nil {
 					return r
 				}
-				id = idOf(&st)
+				id = idOf(st)
 			}
 			rest = append(split(to), rest...)
 		case unix.S_IFDIR:
-			dir, id = full, idOf(&st)
+			dir, id = full, idOf(st)
 			if len(rest) == 0 {
 				r.target = full
 			}
@@ -94,6 +95,7 @@ func resolve(path string) route {
 	}
 	if r.target == "" {
 		r.target = dir // the path is "/", or ended in ".."
+		r.err = lstat(dir, st)
 	}
 	return r
 }
@@ -112,9 +114,15 @@ func split(path string) []string {
 }
 
 func lstat(path string, st *unix.Stat_t) error {
+	_, err := again(func() (int, error) { return 0, unix.Lstat(path, st) })
+	return err
+}
+
+// again makes a system call until no signal interrupts it.
+func again(call func() (int, error)) (int, error) {
 	for {
-		if err := unix.Lstat(path, st); err != unix.EINTR {
-			return err
+		if n, err := call(); err != unix.EINTR {
+			return n, err
 		}
 	}
 }

@@ -34,10 +34,10 @@ func TestWhatAPathMeansIsToldWithItsOwnStat(t *testing.T) {
 	} {
 		path := filepath.Join(dir, "to "+name)
 		link(t, to, path)
-		r := resolve(path)
+		r := resolve(path, nil)
 		direct, err := filepath.EvalSymlinks(path)
 		must(t, err)
-		if want := resolve(direct); r.target != direct || r.stat.Ino != want.stat.Ino || fmt.Sprint(identify(r, 0)) != fmt.Sprint(identify(want, 0)) {
+		if want := resolve(direct, nil); r.target != direct || r.stat.Ino != want.stat.Ino || fmt.Sprint(identify(r, 0)) != fmt.Sprint(identify(want, 0)) {
 			t.Errorf("%s: %s, inode %d, want %s, inode %d", name, r.target, r.stat.Ino, direct, want.stat.Ino)
 		}
 	}

@@ -2,6 +2,7 @@ package watch
 
 import (
 	"errors"
+	"path/filepath"
 	"slices"
 	"time"
 
@@ -227,23 +228,29 @@ func (w *Watcher) poll() {
 
 // look says what e means now, and has everything watched that may change it.
 func (w *Watcher) look(e *entry) identity {
+	now, dir := time.Now(), filepath.Dir(e.path)
 	w.mu.Lock()
 	turns := w.tree.turns
+	known := w.beaten.to(dir, turns, now)
 	w.mu.Unlock()
 	for try := 1; ; try++ {
-		r := w.resolve(e.path)
+		r := w.resolve(e.path, known)
 		w.mu.Lock()
 		if e.gone.Load() {
 			w.mu.Unlock()
 			return e.last
 		}
 		sure, err := w.tree.link(e, r.steps, turns)
-		turns = w.tree.turns
+		if known == nil {
+			w.beaten = beaten{dir, turns, now, r.parent}
+		}
+		turns, known = w.tree.turns, nil
 		w.suspectOrphans()
 		// Watched too late to be sure that the way did not change meanwhile:
 		// once more, until it stays.
 		if !sure && try < tries {
 			w.mu.Unlock()
+			now = time.Now()
 			continue
 		}
 		if !sure {
@@ -254,6 +261,27 @@ func (w *Watcher) look(e *entry) identity {
 		tell()
 		return identify(r, e.flags)
 	}
+}
+
+// beaten is the way to a directory, for other paths in it. It is as good as one
+// found anew while tree.turns is the same, for the reason that link gives: the
+// event of a change to it is still to come and will find who waits there. (A
+// directory that cannot be watched makes turns grow: link tries each time.) Not
+// all changes have events, a mount has none; so it is for a moment only: for the
+// paths that are added, or looked at, one after another.
+type beaten struct {
+	dir   string // as in the paths
+	turns uint64 // before the way was gone
+	at    time.Time
+	way   *stretch
+}
+
+// to returns nil when the way to dir must be found anew.
+func (b *beaten) to(dir string, turns uint64, now time.Time) *stretch {
+	if b.dir != dir || b.turns != turns || now.Sub(b.at) > grain {
+		return nil
+	}
+	return b.way
 }
 
 // setPolled notes whether e is polled because of err, or watched. It returns

@@ -317,91 +317,137 @@ func TestTheLoopIsWokenOnlyForWhatIsAddedAndMustBeLookedAt(t *testing.T) {
 	}
 }
 
-// waysOf has the ways counted that are gone, and something done at the end of
-// each, before anybody waits for what was found.
-func (b *bench) waysOf(then func()) (gone *int) {
-	gone = new(int)
-	b.resolve = func(path string) route {
-		r := resolve(path)
-		*gone++
-		then()
+// waysOf has the ways told that are gone, before anybody waits for what was
+// found: whether the part to the directory was known.
+func (b *bench) waysOf(found func(known bool)) {
+	b.resolve = func(path string, known *stretch) route {
+		r := resolve(path, known)
+		found(known != nil)
 		return r
 	}
-	return gone
 }
 
 func TestTheWayOfAFileIsGoneOnceWhereAllDirectoriesAreWatchedAlready(t *testing.T) {
 	t.Parallel()
 	onBench(t, working, func(t *testing.T, b *bench) {
-		gone := b.waysOf(func() {})
+		gone := 0
+		b.waysOf(func(bool) { gone++ })
 		b.Watcher.Add(b.path+"2", func() {})
-		if *gone != 1 {
-			t.Errorf("it was gone %d times", *gone)
+		if gone != 1 {
+			t.Errorf("it was gone %d times", gone)
 		}
-		*gone = 0
+		gone = 0
 		mkdir(t, filepath.Dir(b.path)+"/new")
 		b.Watcher.Add(filepath.Dir(b.path)+"/new/file", func() {})
-		if *gone != 2 {
-			t.Errorf("with a directory that was not watched it was gone %d times, want 2", *gone)
+		if gone != 2 {
+			t.Errorf("with a directory that was not watched it was gone %d times, want 2", gone)
 		}
 	})
 }
 
-func TestAChangeBetweenTheWayAndTheWaitingIsSeen(t *testing.T) {
+func TestTheWayToADirectoryIsSharedByTheFilesInItForAMomentWithoutEvents(t *testing.T) {
 	t.Parallel()
-	const before, after = "before", "after"
-	for name, tell := range map[string]func(b *bench, path, when string){
-		"that is told of before": func(b *bench, path, when string) {
-			if when == before {
+	onBench(t, working, func(t *testing.T, b *bench) {
+		var known bool
+		b.waysOf(func(k bool) { known = k })
+		want := func(path string, want bool, why string) {
+			t.Helper()
+			if b.Watcher.Add(path, func() {}); known != want {
+				t.Errorf("%s: known is %t", why, known)
+			}
+		}
+		dir := filepath.Dir(b.path)
+		mkdir(t, dir+"/sub")
+		want(dir+"/2", true, "the next file")
+		want(dir+"/3", true, "and the next")
+		want(dir+"/sub/file", false, "in another directory")
+		want(dir+"/sub/2", true, "the next there")
+		want("/none", false, "in the root")
+		want("/", true, "the root itself, which is in no directory")
+		want(dir+"/4", false, "in the first again")
+		b.written(dir + "/neighbour")
+		synctest.Wait()
+		want(dir+"/5", false, "after an event")
+		pass(time.Second)
+		want(dir+"/6", false, "after a while")
+		want(dir+"/7", true, "and the next")
+		b.setRefuse(syscall.ENOSPC)
+		refused := t.TempDir()
+		want(refused+"/1", false, "a directory that is not watched")
+		want(refused+"/2", false, "the next there")
+	})
+}
+
+func TestAChangeOfTheWayBeforeTheWaitingIsSeen(t *testing.T) {
+	t.Parallel()
+	tells := map[string]func(b *bench, path string, added bool){
+		"told of before": func(b *bench, path string, added bool) {
+			if !added {
 				b.events <- fsnotify.Event{Name: path, Op: fsnotify.Create}
 			}
 		},
-		"that is told of after": func(b *bench, path, when string) {
-			if when == after {
+		"told of after": func(b *bench, path string, added bool) {
+			if added {
 				b.events <- fsnotify.Event{Name: path, Op: fsnotify.Create}
 			}
 		},
-		"that is lost": func(b *bench, _, when string) {
-			if when == before {
+		"lost": func(b *bench, _ string, added bool) {
+			if !added {
 				b.lost <- struct{}{}
 			}
 		},
+	}
+	for _, when := range []struct {
+		name    string
+		at      int  // the end of which way
+		shared  bool // with a neighbour, which is added first
+		watched bool // all directories, for others
+	}{
+		{"on a way of its own", 1, false, true},
+		{"on the way that is gone for its neighbour", 1, true, true},
+		{"on the way that is gone again for its neighbour", 2, true, false},
+		{"on the way that it shares", 2, true, true},
 	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			onBench(t, working, func(t *testing.T, b *bench) {
-				// All the directories are watched already, for others.
-				dir := filepath.Dir(b.path)
-				current := filepath.Join(dir, "current")
-				for _, version := range []string{"v1", "v2"} {
-					mkdir(t, filepath.Join(dir, version))
-					write(t, filepath.Join(dir, version, "file"), version)
-					b.Watcher.Add(filepath.Join(dir, version, "other"), func() {})
-				}
-				link(t, "v1", current)
-				swapped := false
-				b.waysOf(func() {
-					if !swapped {
-						swapped = true
-						link(t, "v2", current+".new")
-						rename(t, current+".new", current)
-						tell(b, current, before)
-						synctest.Wait()
+		for how, tell := range tells {
+			t.Run(when.name+" and "+how, func(t *testing.T) {
+				t.Parallel()
+				onBench(t, working, func(t *testing.T, b *bench) {
+					dir := filepath.Dir(b.path)
+					current := filepath.Join(dir, "current")
+					for _, version := range []string{"v1", "v2"} {
+						mkdir(t, filepath.Join(dir, version))
+						write(t, filepath.Join(dir, version, "file"), version)
+						if when.watched {
+							b.Watcher.Add(filepath.Join(dir, version, "other"), func() {})
+						}
+					}
+					link(t, "v1", current)
+					ways := 0
+					b.waysOf(func(bool) {
+						if ways++; ways == when.at {
+							link(t, "v2", current+".new")
+							rename(t, current+".new", current)
+							tell(b, current, false)
+							synctest.Wait()
+						}
+					})
+					if when.shared {
+						b.Watcher.Add(filepath.Join(current, "neighbour"), func() {})
+					}
+					called := 0
+					b.Watcher.Add(filepath.Join(current, "file"), func() { called++ })
+					tell(b, current, true)
+					pass(time.Second)
+					called = 0
+					write(t, filepath.Join(dir, "v2", "file"), "three")
+					b.written(filepath.Join(dir, "v2", "file"))
+					pass(time.Second)
+					if called != 1 {
+						t.Errorf("called %d times, want once: the watch is blind", called)
 					}
 				})
-				called := 0
-				b.Watcher.Add(filepath.Join(current, "file"), func() { called++ })
-				tell(b, current, after)
-				pass(time.Second)
-				called = 0
-				write(t, filepath.Join(dir, "v2", "file"), "three")
-				b.written(filepath.Join(dir, "v2", "file"))
-				pass(time.Second)
-				if called != 1 {
-					t.Errorf("called %d times, want once: the watch is blind", called)
-				}
 			})
-		})
+		}
 	}
 }
 

@@ -28,23 +28,43 @@ type route struct {
 	target string      // without symlinks; empty when err says why there is none
 	stat   unix.Stat_t // of target then: what changes later is still to be noticed
 	link   bool        // the path itself is a symlink
+	parent *stretch    // to the directory of the path; nil: it did not come so far
 	err    error
 }
 
+// stretch is the part of a way that all the paths in one directory share.
+type stretch struct {
+	steps []step
+	dir   string // where it ends, without symlinks
+	id    fileID // of dir
+	links int
+}
+
 // resolve goes the way of path, name by name. The kernel would do it in one
-// call, but does not tell which directories it came through.
-func resolve(path string) route {
+// call, but does not tell which directories it came through. With known, which
+// is not changed, it goes only the rest of it.
+func resolve(path string, known *stretch) route {
 	r := route{steps: make([]step, 0, 8)}
 	rest := split(path)
 	own := len(rest) // how many at the end of rest are path's own and no symlink's
 	dir, st := "/", &r.stat
-	if r.err = lstat(dir, st); r.err != nil {
-		return r
-	}
-	id := idOf(st)
+	var id fileID
 	links := 0
+	if known == nil || own == 0 {
+		if r.err = lstat(dir, st); r.err != nil {
+			return r
+		}
+		id = idOf(st)
+	} else {
+		r.steps = append(r.steps, known.steps...)
+		dir, id, links = known.dir, known.id, known.links
+		rest, own = rest[own-1:], 1
+	}
 	for len(rest) > 0 {
 		last := len(rest) == own && own == 1
+		if last {
+			r.parent = &stretch{r.steps[:len(r.steps):len(r.steps)], dir, id, links}
+		}
 		own = min(own, len(rest)-1)
 		name := rest[0]
 		rest = rest[1:]

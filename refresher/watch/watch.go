@@ -63,7 +63,7 @@ type Watcher struct {
 	log    *slog.Logger
 	create func() (notifier, error)
 	// resolve is a variable for tests.
-	resolve func(path string) route
+	resolve func(path string, known *stretch) route
 
 	kick chan struct{} // the loop must look at the state below
 	quit chan struct{}
@@ -73,6 +73,7 @@ type Watcher struct {
 	mu       sync.Mutex // not held over reading files, nor while a callback or the log runs
 	entries  map[*entry]struct{}
 	tree     tree
+	beaten   beaten            // by who looked last
 	dirty    map[*entry]change // something happened to these
 	wakeAt   time.Time         // when to look at dirty; zero: never
 	polled   int               // how many entries cannot be watched

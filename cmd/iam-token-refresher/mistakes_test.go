@@ -152,7 +152,7 @@ func mistakesDir(t *testing.T) string {
 	write(t, filepath.Join(dir, "noprivate.json"), key(""), 0o600)
 	write(t, filepath.Join(dir, "brokenpem.json"), key(whole[:200]), 0o600)
 	write(t, filepath.Join(dir, "oauth.token"), "y0_not-a-real-one", 0o600)
-	if err := os.Mkdir(filepath.Join(dir, "directory"), 0o755); err != nil {
+	if err := errors.Join(os.Mkdir(filepath.Join(dir, "directory"), 0o755), syscall.Mkfifo(filepath.Join(dir, "fifo"), 0o600)); err != nil {
 		t.Fatal(err)
 	}
 	return dir

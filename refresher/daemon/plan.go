@@ -9,7 +9,6 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
-	"os"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -23,6 +22,7 @@ import (
 	"iam-token-refresher/refresher/process"
 	"iam-token-refresher/refresher/redact"
 	"iam-token-refresher/refresher/store"
+	"iam-token-refresher/refresher/textfile"
 	"iam-token-refresher/sink"
 )
 
@@ -198,14 +198,11 @@ func (p *planner) digest(paths []string) string {
 }
 
 func (p *planner) digestFile(path string) (digest string, read fs.FileInfo) {
-	f, err := os.Open(path)
+	f, read, err := textfile.Open(path, 0)
 	if err != nil {
 		return err.Error(), nil
 	}
 	defer f.Close()
-	if read, err = f.Stat(); err != nil {
-		return err.Error(), nil
-	}
 	h := sha256.New()
 	buffer, ok := p.buffers.Get().(*[4 << 10]byte)
 	if !ok {
@@ -250,7 +247,7 @@ func (p *planner) outside() bool {
 	if cfg.CAFile != "" {
 		var err error
 		p.plan.read[cfg.CAFile] = stat(cfg.CAFile)
-		if ca, err = os.ReadFile(cfg.CAFile); err != nil {
+		if ca, err = textfile.Read(cfg.CAFile); err != nil {
 			p.failTop("ca_file", err)
 			return false
 		}

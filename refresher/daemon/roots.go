@@ -104,7 +104,7 @@ func Outside(caFile string) (*http.Transport, error) {
 	var extra []byte
 	if caFile != "" {
 		var err error
-		if extra, err = os.ReadFile(caFile); err != nil {
+		if extra, err = textfile.Read(caFile); err != nil {
 			return nil, err
 		}
 	}

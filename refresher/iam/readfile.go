@@ -19,20 +19,11 @@ const maxFile = 64 << 10
 // readFile reads a small regular file of text, links followed. It does not block on a
 // pipe. The error names the file and what to do.
 func readFile(kind, path string) ([]byte, fs.FileInfo, error) {
-	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK|syscall.O_CLOEXEC, 0)
+	f, info, err := textfile.Open(path, 0)
 	if err != nil {
 		return nil, nil, fileError(kind, path, err)
 	}
 	defer f.Close()
-	info, err := f.Stat()
-	switch {
-	case err != nil:
-		return nil, nil, fileError(kind, path, err)
-	case info.IsDir():
-		return nil, nil, fmt.Errorf("%s %s is a directory: give the path of the file in it", kind, path)
-	case !info.Mode().IsRegular():
-		return nil, nil, fmt.Errorf("%s %s is not a regular file", kind, path)
-	}
 	content, err := io.ReadAll(io.LimitReader(f, maxFile+1))
 	switch {
 	case err != nil:
@@ -56,6 +47,10 @@ func fileError(kind, path string, err error) error {
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return fmt.Errorf("%s %s does not exist: check the path", kind, path)
+	case errors.Is(err, syscall.EISDIR):
+		return fmt.Errorf("%s %s is a directory: give the path of the file in it", kind, path)
+	case errors.Is(err, textfile.ErrNotRegular):
+		return fmt.Errorf("%s %s is %w", kind, path, err)
 	case errors.Is(err, fs.ErrPermission):
 		return fmt.Errorf("%s %s is not readable for uid %d: change its owner, group or mode, or those of its directories", kind, path, os.Getuid())
 	}

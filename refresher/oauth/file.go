@@ -16,28 +16,13 @@ import (
 // maxFile bounds the files with logins and secrets, in bytes.
 const maxFile = 64 << 10
 
-// openRegular opens a file to read; it neither waits on a FIFO nor, with
-// O_NOFOLLOW among the flags, goes to where a link points. The error names the
-// file and what to do.
+// openRegular opens a file to read. The error names the file and what to do.
 func openRegular(kind, path string, flags int) (*os.File, fs.FileInfo, error) {
-	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK|flags, 0)
+	f, info, err := textfile.Open(path, flags)
 	if err != nil {
 		return nil, nil, fileError(kind, path, err)
 	}
-	st, err := f.Stat()
-	switch {
-	case err != nil:
-		err = fileError(kind, path, err)
-	case st.IsDir():
-		err = fmt.Errorf("%s %s is a directory: name a file in it", kind, path)
-	case !st.Mode().IsRegular():
-		err = fmt.Errorf("%s %s is not a regular file", kind, path)
-	}
-	if err != nil {
-		_ = f.Close()
-		return nil, nil, err
-	}
-	return f, st, nil
+	return f, info, nil
 }
 
 func readAll(kind, path string, f *os.File) ([]byte, error) {
@@ -64,6 +49,10 @@ func fileError(kind, path string, err error) error {
 		return fmt.Errorf("%s %s does not exist%w", kind, path, missing{err})
 	case errors.Is(err, fs.ErrPermission):
 		return fmt.Errorf("%s %s is not readable for uid %d: change its owner, or the mode of its directories", kind, path, os.Geteuid())
+	case errors.Is(err, syscall.EISDIR):
+		return fmt.Errorf("%s %s is a directory: name a file in it", kind, path)
+	case errors.Is(err, textfile.ErrNotRegular):
+		return fmt.Errorf("%s %s is %w", kind, path, err)
 	case errors.Is(err, syscall.ELOOP):
 		return fmt.Errorf("%s %s is a symbolic link: name the file that it points to", kind, path)
 	}

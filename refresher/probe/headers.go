@@ -7,7 +7,6 @@ import (
 	"io"
 	"maps"
 	"net/http"
-	"os"
 	"slices"
 	"strings"
 
@@ -84,7 +83,7 @@ const maxHeadersFile = 64 << 10
 
 // readHeaders reads a headers file. Its errors name lines, never contents.
 func readHeaders(path string) ([]headerTemplate, error) {
-	f, err := os.Open(path)
+	f, _, err := textfile.Open(path, 0)
 	if err != nil {
 		return nil, fmt.Errorf("read headers_file: %w", err)
 	}

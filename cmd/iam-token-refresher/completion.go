@@ -11,7 +11,7 @@ import (
 func (a *app) completionCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "completion bash|zsh|fish",
-		Short: "Print what makes a shell complete our commands",
+		Short: "Print a shell completion script",
 		Long: `Prints a script that makes a shell complete commands, flags, and the names of the
 tokens of the running daemon.`,
 		Example: `  iam-token-refresher completion bash > /etc/bash_completion.d/iam-token-refresher

@@ -215,7 +215,7 @@ func (s *scene) refreshesUnder(c outcome) {
 			s.do(1, `refresh token "bot": .*`+c.says, refresh...)
 		case held:
 			s.nextSecond()
-			s.do(0, "bot: a new value was minted and waits for its proof: .*"+c.says, refresh...)
+			s.do(0, "bot: a new value was minted and is waiting for a probe's verdict: .*"+c.says, refresh...)
 		case unchanged:
 			s.do(0, "bot: nothing new, the published value stays: the source gave the same value again", refresh...)
 		case hangs:

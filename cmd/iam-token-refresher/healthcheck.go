@@ -31,7 +31,7 @@ socket, which knows only the tokens on it. No shell is needed. Of a configuratio
 with mistakes, which the daemon has not taken over, it reads what it can.`,
 		Example: `  HEALTHCHECK CMD ["/iam-token-refresher", "healthcheck", "--config", "/etc/iam-token-refresher/config.yaml"]
 
-  # Does its loop turn?
+  # Is its main loop alive?
   iam-token-refresher healthcheck --live --status-listen 127.0.0.1:9117`,
 		Args: noArgs,
 	}

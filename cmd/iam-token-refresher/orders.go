@@ -61,7 +61,7 @@ it is not tried anew; "status" says when it was tried last.`,
 		if !all {
 			path := p.socketFor(args[0])
 			if path == "" {
-				return fmt.Errorf("refresh token %q: it is on no socket of %s; SIGHUP to the daemon does not help either, restart it", args[0], p.from)
+				return fmt.Errorf("refresh token %q: it is on no socket of %s, where it could be asked for: give it one, or restart the daemon", args[0], p.from)
 			}
 			return a.refresh(cmd.Context(), newClient(path, p.from), args[0], timeout)
 		}
@@ -104,7 +104,7 @@ func inWords(r refresher.RefreshResult) string {
 	case refresher.ResultUnchanged:
 		return "nothing new, the published value stays"
 	case refresher.ResultHeld:
-		return "a new value was minted and waits for its proof"
+		return "a new value was minted and is waiting for a probe's verdict"
 	}
 	return string(r)
 }

@@ -205,14 +205,14 @@ func TestWhatIsPublishedAndServed(t *testing.T) {
 			s.ready()
 			s.keeps(func() {
 				s.inject(trackerStatus(emulator.KindError, 500))
-				s.do(0, "^bot: a new value was minted and waits for its proof: Tracker at .*500", "refresh", "bot", "--config", "bot.yaml")
+				s.do(0, "^bot: a new value was minted and is waiting for a probe's verdict: Tracker at .*500", "refresh", "bot", "--config", "bot.yaml")
 				st := s.sees(refresher.Fresh, refresher.Accepted)
 				s.matches("the status says", st.Reason, "the new value is held back until a probe can tell: Tracker at .*500")
 				if !st.Candidate {
 					s.Error("the status does not tell of the candidate")
 				}
 				s.inject(trackerStatus(emulator.KindError, 500)) // a newer one takes its place
-				s.do(0, "^bot: a new value was minted and waits for its proof", "refresh", "bot", "--config", "bot.yaml")
+				s.do(0, "^bot: a new value was minted and is waiting for a probe's verdict", "refresh", "bot", "--config", "bot.yaml")
 			})
 			s.cloud.ClearFaults()
 			s.renews()

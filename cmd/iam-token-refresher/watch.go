@@ -151,7 +151,7 @@ func (v *view) redraw(doc status.Document, notes []string, ok bool) error {
 	_, _ = fmt.Fprintf(&frame, "\n%s", s.paint(time.Now().Format(time.TimeOnly)+", every second; Ctrl-C ends this", dim))
 	lines := strings.Split(frame.String(), "\n")
 	if s.height > 0 && len(lines) > s.height {
-		lines = append(lines[:s.height-1], s.paint("… the window is too low for the rest", dim))
+		lines = append(lines[:s.height-1], s.paint("… the window is too small for the rest", dim))
 	}
 	out := beginFrame + strings.Join(lines, endLine) + endFrame
 	if !v.entered {

@@ -123,7 +123,7 @@ func TestOnlyTheNewestCorruptFilesAreKept(t *testing.T) {
 			t.Errorf("kept number %s, want %s", content, want)
 		}
 	}
-	if got := s.Tokens(); len(got) != 1 {
+	if got := s.tokens(t); len(got) != 1 {
 		t.Errorf("tokens %q", got)
 	}
 }

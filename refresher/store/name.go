@@ -3,7 +3,6 @@ package store
 import (
 	"errors"
 	"fmt"
-	"net/url"
 	"strings"
 )
 
@@ -43,19 +42,4 @@ func plain(c byte, first bool) bool {
 		return !first // neither hidden nor an option to a shell's rm
 	}
 	return false
-}
-
-// tokenOf is the token that a file belongs to.
-func tokenOf(file string) (token string, ok bool) {
-	name, ok := strings.CutSuffix(file, suffix)
-	if !ok {
-		return "", false
-	}
-	token, err := url.PathUnescape(name)
-	if err != nil {
-		return "", false
-	}
-	// Only what fileName makes: not a stranger's file, nor a temporary one.
-	again, err := fileName(token)
-	return token, err == nil && again == file
 }

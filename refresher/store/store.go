@@ -199,41 +199,6 @@ func (s *Store) save(ctx context.Context, token, fingerprint string, v refresher
 	return nil
 }
 
-// Remove forgets token. It is no error when there is nothing.
-func (s *Store) Remove(token string) error {
-	name, err := fileName(token)
-	if err == nil {
-		sl := s.slot(token)
-		<-sl.turn
-		defer sl.done()
-		if err = s.begin(); err == nil {
-			defer s.end()
-			sl.lineage, sl.n = "", 0
-			err = os.Remove(filepath.Join(s.dir, name))
-		}
-	}
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("remove the state of token %q: %w", token, err)
-	}
-	return nil
-}
-
-// Tokens returns the names of the tokens that have a state, usable or not, in
-// the order of their files' names.
-func (s *Store) Tokens() []string {
-	files, err := os.ReadDir(s.dir)
-	if err != nil {
-		s.log.Warn("the state directory cannot be read", "dir", s.dir, "error", err)
-	}
-	var tokens []string
-	for _, f := range files {
-		if token, ok := tokenOf(f.Name()); ok {
-			tokens = append(tokens, token)
-		}
-	}
-	return tokens
-}
-
 func (s *Store) slot(token string) *slot {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -11,17 +11,13 @@ import (
 func TestSecondSignalEndsAtOnceWhateverHangs(t *testing.T) {
 	t.Parallel()
 	dir := mistakesDir(t)
-	fifo := filepath.Join(dir, "fifo")
-	if err := syscall.Mkfifo(fifo, 0o600); err != nil {
-		t.Fatal(err)
-	}
 	p, err := start(programIn(t, dir, []string{"run", "--config", "fifo"}))
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(p.kill)
 	// This returns when the program reads, and it will read in vain.
-	silent, err := os.OpenFile(fifo, os.O_WRONLY, 0)
+	silent, err := os.OpenFile(filepath.Join(dir, "fifo"), os.O_WRONLY, 0)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -106,14 +106,10 @@ func TestALogThatNobodyReadsIsNoneOfTheTokens(t *testing.T) {
 func TestASecondSignalDoesNotWaitForAReaderOfItsMessage(t *testing.T) {
 	t.Parallel()
 	dir := mistakesDir(t)
-	fifo := filepath.Join(dir, "fifo")
-	if err := syscall.Mkfifo(fifo, 0o600); err != nil {
-		t.Fatal(err)
-	}
 	_, writer := unread(t)
 	cmd := programIn(t, dir, []string{"run", "--config", "fifo"})
 	ended := startUnheard(t, cmd, writer)
-	silent, err := os.OpenFile(fifo, os.O_WRONLY, 0) // returns when it is read
+	silent, err := os.OpenFile(filepath.Join(dir, "fifo"), os.O_WRONLY, 0) // returns when it is read
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -28,6 +28,11 @@ const (
 	retryAfterMax    = time.Hour       // longest Retry-After that is obeyed
 	retryAfterUrgent = 5 * time.Minute // the same inside before_expiry
 
+	// A trial of a change probes this often, with pauses of once and twice this
+	// and up to half as long again: a change that is refused is tried again.
+	trialProbes = 3
+	trialPause  = 5 * time.Second
+
 	confirmAfter = 5 * time.Second  // between a 401 and the probe that confirms it
 	reportEvery  = 10 * time.Second // reports of consumers start at most one probe in this time
 	// witnessBurst is how many 401s that the API gave to readers through us

@@ -14,9 +14,10 @@ import (
 // is accepted within 30 s, longer where many are to be probed; sinks that are
 // other objects must pass their check.
 // If all do, everything is swapped at once; otherwise nothing is, and the error
-// names all that failed. Unchanged tokens are carried over whatever their
-// state. Swap waits for its end; concurrent calls must be kept apart by the
-// caller. Sinks that are no longer listed are closed.
+// names all that failed; it is a [*Failure], whose RetryAfter is not to be cut
+// short by another try that nobody asks for. Unchanged tokens are carried over
+// whatever their state. Swap waits for its end; concurrent calls must be kept
+// apart by the caller. Sinks that are no longer listed are closed.
 func (r *Refresher) Swap(ctx context.Context, specs []Spec) error {
 	trials, err := r.prepare(ctx, specs)
 	if err != nil {
@@ -34,13 +35,15 @@ func (r *Refresher) Swap(ctx context.Context, specs []Spec) error {
 	}
 	wg.Wait()
 	var problems []error
+	var retryAfter time.Duration
 	for _, t := range trials {
 		if t.err != nil {
 			problems = append(problems, fmt.Errorf("token %q: %w", t.spec.Token, t.err))
+			retryAfter = max(retryAfter, t.patience(r.clock.Now(), r.opt.Random()))
 		}
 	}
 	if len(problems) > 0 {
-		return errors.Join(problems...)
+		return &Failure{Err: errors.Join(problems...), RetryAfter: retryAfter}
 	}
 	return r.call(ctx, func() { r.swap(trials) })
 }
@@ -67,9 +70,18 @@ type trial struct {
 	prove         bool // mint and probe
 	sourceChanged bool
 	newSinks      []Sink
+	deadline      time.Time // of the published value
 
-	candidate Candidate
-	err       error
+	candidate  Candidate
+	err        error
+	retryAfter time.Duration // what the source or the API asked for
+}
+
+// patience is how long whoever turned the trial away is left alone, as for any
+// other attempt.
+func (t *trial) patience(now time.Time, roll float64) time.Duration {
+	wish := askedFor(t.retryAfter, now, roll)
+	return wish.end(t.deadline).Sub(wish.at)
 }
 
 // prepare compares the specs with what runs.
@@ -83,6 +95,7 @@ func (r *Refresher) prepare(ctx context.Context, specs []Spec) ([]*trial, error)
 			if e, ok := tokens[spec.Token]; ok {
 				t.prove = e.spec.Source != spec.Source || e.spec.Probe != spec.Probe
 				t.sourceChanged = e.source != spec.Source.Identity()
+				t.deadline = e.spec.Policy.deadline(e.state.Published)
 				for _, s := range e.spec.Sinks {
 					old[s] = true
 				}
@@ -125,6 +138,7 @@ func (t *trial) mintAndProbe(ctx context.Context, r *Refresher) error {
 		err = minted.err
 	}
 	if err != nil {
+		t.retryAfter = AsFailure(err).RetryAfter
 		return err
 	}
 	t.candidate = Candidate{Minted: minted.m}
@@ -136,20 +150,30 @@ func (t *trial) mintAndProbe(ctx context.Context, r *Refresher) error {
 		if err != nil {
 			return err
 		}
-		t.candidate.Finding = finding
-		switch finding.Verdict {
-		case Accepted:
+		t.candidate.Finding, t.retryAfter = finding, finding.RetryAfter
+		if finding.Verdict == Accepted {
 			return nil
-		case Unknown:
-			pause := time.NewTimer(max(backoff(n, 8*time.Second, r.opt.Random()), finding.RetryAfter, 100*time.Millisecond))
-			select {
-			case <-pause.C:
-				continue
-			case <-ctx.Done():
-				pause.Stop()
-			}
+		}
+		again := time.Duration((float64(n) + r.opt.Random()) * float64(trialPause))
+		if finding.Verdict == Unknown && n < trialProbes && pause(ctx, max(again, finding.RetryAfter)) {
+			continue
 		}
 		return fmt.Errorf("its new value was not accepted: %s: %s", finding.Verdict, finding.Reason)
+	}
+}
+
+// pause waits for d. It returns false, at once, when ctx ends before.
+func pause(ctx context.Context, d time.Duration) bool {
+	if end, ok := ctx.Deadline(); ok && time.Until(end) <= d {
+		return false
+	}
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
 	}
 }
 

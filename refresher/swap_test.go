@@ -171,3 +171,56 @@ func TestTheLogSaysThatAVersionIsOfANewSource(t *testing.T) {
 		}
 	})
 }
+
+func TestAChangeProbesAFewTimesAndTellsWhenTheAPIWantsToBeAskedAgain(t *testing.T) {
+	t.Parallel()
+	throttled := func(d time.Duration) func(Value) Finding {
+		return always(Finding{Verdict: Unknown, Reason: "503", RetryAfter: d})
+	}
+	for name, c := range map[string]struct {
+		mint    func(int) (Minted, error)
+		judge   func(Value) Finding
+		expired bool // the published value is about to be
+		probes  int
+		takes   time.Duration // at most
+		after   time.Duration // the least to be waited for
+		most    time.Duration
+	}{
+		"an API that cannot tell":                      {judge: throttled(0), probes: trialProbes, takes: trialTimeout},
+		"an API that asks to be left alone":            {judge: throttled(20 * time.Minute), probes: 1, after: 20 * time.Minute, most: 30 * time.Minute},
+		"one that asks for more than anybody gives":    {judge: throttled(24 * time.Hour), probes: 1, after: time.Hour, most: time.Hour},
+		"one that asks for it near the value's end":    {judge: throttled(time.Hour), expired: true, probes: 1, after: retryAfterUrgent, most: retryAfterUrgent},
+		"a source that asks to be left alone":          {mint: func(int) (Minted, error) { return Minted{}, &Failure{Err: errOutage, RetryAfter: 20 * time.Minute} }, after: 20 * time.Minute, most: 30 * time.Minute},
+		"a source that fails and asks for no patience": {mint: outage},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				g := newRig(12 * time.Hour)
+				g.run(t, Options{})
+				pass(time.Minute)
+				if c.expired {
+					g.cloud.set(outage, nil)
+					pass(11 * time.Hour)
+				}
+				key, calm := newCloud(13*time.Hour), newCloud(time.Hour)
+				key.set(c.mint, c.judge)
+				changed, other := g.spec, Spec{Token: "other", Policy: hourly(), Source: calm, Probe: calm}
+				changed.Source, changed.Probe = key, key
+				begin := time.Now()
+				err := g.Swap(t.Context(), []Spec{other, changed})
+				if err == nil {
+					t.Fatal("the change was made")
+				}
+				if took := time.Since(begin); took > c.takes {
+					t.Errorf("that took %s", took)
+				}
+				if _, probes := key.counts(); probes != c.probes {
+					t.Errorf("%d probes, want %d", probes, c.probes)
+				}
+				if after := AsFailure(err).RetryAfter; after < c.after || after > c.most {
+					t.Errorf("to be tried again after %s: %v", after, err)
+				}
+			})
+		})
+	}
+}

@@ -96,6 +96,7 @@ type Finding struct {
 
 // Failure is the error of a mint when its source knows more than that it
 // failed. Sources return it, possibly wrapped; an error without one is transient.
+// [Refresher.Swap] returns one as well.
 type Failure struct {
 	Err error
 	// RetryAfter is how long the server asked to be left alone; zero if it did not.

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"hash/maphash"
 	"io/fs"
+	"log/slog"
 	"os"
 	"slices"
 	"sync"
@@ -75,15 +76,15 @@ type Daemon struct {
 
 	mu      sync.Mutex // held for a change
 	plan    atomic.Pointer[plan]
-	reloads [2]atomic.Uint64 // by success
-	retry   chan struct{}    // a change that was refused is to be tried again
+	reloads [2]atomic.Uint64  // by success
+	refused map[string]string // what was said last, by what was to be changed
 }
 
 // New reads the configuration and builds everything, binds nothing and starts
 // nothing. Mistakes in the configuration are [config.Errors]; where sockets
 // were inherited, it is Run that deals with them, and the others return them.
 func New(_ context.Context, opt Options) (*Daemon, error) {
-	d := &Daemon{opt: opt, times: status.NewDurations(), retry: make(chan struct{}, 1), rung: make(chan struct{}, 1), reread: make(chan struct{}, 1), restored: make(chan struct{})}
+	d := &Daemon{opt: opt, times: status.NewDurations(), refused: map[string]string{}, rung: make(chan struct{}, 1), reread: make(chan struct{}, 1), restored: make(chan struct{})}
 	d.builder = &builder{filter: &d.filter, version: opt.Version, seed: maphash.MakeSeed(), live: d.live(), processes: process.New(), program: d.programLive}
 	d.builder.inherited, d.unfit = inherit(opt.Inherited)
 	d.builder.system = readAhead() // while a large configuration is parsed
@@ -321,12 +322,17 @@ func (d *Daemon) Reload(ctx context.Context) (string, error) {
 		ring(d.reread)
 		return "", errUnconfigured
 	}
-	return d.change(ctx, configuration.String(), func(old *plan) (*plan, error) { return d.load(old) })
+	return d.reload(ctx, false)
+}
+
+// reload does it, byItself where nobody asked for it.
+func (d *Daemon) reload(ctx context.Context, byItself bool) (string, error) {
+	return d.change(ctx, configuration.String(), byItself, func(old *plan) (*plan, error) { return d.load(old) })
 }
 
 // rebuild does the same for files that sources and probes are made of.
-func (d *Daemon) rebuild(ctx context.Context, of what) (string, error) {
-	return d.change(ctx, of.String(), func(old *plan) (*plan, error) { return d.builder.build(old.cfg, old) })
+func (d *Daemon) rebuild(ctx context.Context, of what, byItself bool) (string, error) {
+	return d.change(ctx, of.String(), byItself, func(old *plan) (*plan, error) { return d.builder.build(old.cfg, old) })
 }
 
 // sinksTimeout is how long a change waits for its sinks to be written.
@@ -337,7 +343,7 @@ var errNotRunning = errors.New("the daemon is not running")
 
 // change makes another plan and swaps it in: listeners are bound and the
 // refresher tries what is new before anything is given up.
-func (d *Daemon) change(ctx context.Context, what string, build func(old *plan) (*plan, error)) (string, error) {
+func (d *Daemon) change(ctx context.Context, what string, byItself bool, build func(old *plan) (*plan, error)) (string, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if !d.running.Load() {
@@ -357,8 +363,7 @@ func (d *Daemon) change(ctx context.Context, what string, build func(old *plan) 
 				err = next.setSockets(d.builder.processes)
 			}
 			if err != nil {
-				d.reloads[0].Add(1)
-				d.log.Error("reloaded: nothing has changed, and the listeners are not as the configuration wants them", "error", err)
+				d.refuse(what, "reloaded: nothing has changed, and the listeners are not as the configuration wants them", err, byItself)
 				return "", err
 			}
 			d.reloads[1].Add(1)
@@ -369,14 +374,26 @@ func (d *Daemon) change(ctx context.Context, what string, build func(old *plan) 
 		err = d.swap(ctx, old, next)
 	}
 	if err != nil {
-		d.reloads[0].Add(1)
-		d.log.Error(what+" not changed, the old one stays in force", "error", err)
+		d.refuse(what, what+" not changed, the old one stays in force", err, byItself)
 		return "", err
 	}
 	d.reloads[1].Add(1)
 	d.waitForSinks(ctx, next)
 	d.log.Info(what+" changed", "tokens", len(next.specs))
 	return what + " changed", nil
+}
+
+// refuse says and counts that a change was refused, but not once more what was
+// said of the last try, for one that nobody asked for.
+func (d *Daemon) refuse(what, text string, err error, byItself bool) {
+	level := slog.LevelError
+	if byItself && d.refused[what] == err.Error() {
+		level = slog.LevelDebug
+	} else {
+		d.reloads[0].Add(1)
+	}
+	d.refused[what] = err.Error()
+	d.log.Log(context.Background(), level, text, "error", err)
 }
 
 // waitForSinks returns when every sink was tried with what its token has, so

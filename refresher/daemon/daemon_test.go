@@ -379,13 +379,90 @@ func TestOnlyWhatMayPassIsTriedAgain(t *testing.T) {
 			g := start(t)
 			g.edit(c.old, c.changed)
 			g.logged("configuration not changed, the old one stays in force")
-			if again := g.tryChanges(t.Context(), configuration); again != c.again {
+			if again, _ := g.tryChanges(t.Context(), configuration, false); again != c.again {
 				t.Errorf("%q is tried again, want %q: %s", again, c.again, g.logged("not changed"))
 			}
-			if again := g.tryChanges(t.Context(), configuration|keys); again != c.again {
+			if again, _ := g.tryChanges(t.Context(), configuration|keys, false); again != c.again {
 				t.Errorf("with a key %q is tried again, want %q", again, c.again)
 			}
 		})
+	}
+}
+
+func TestWhatIsRefusedAgainForTheSameReasonIsSaidOnce(t *testing.T) {
+	t.Parallel()
+	g := build(t, emulator.Options{})
+	g.opt.ConfigPath = "" // nobody else notices the change
+	g.run()
+	g.logged("ready")
+	g.edit("level: debug", "level: debgu")
+	for _, c := range []struct {
+		mistake  string
+		byItself bool
+		level    string
+		failures uint64
+	}{
+		{"debgu", false, "ERROR", 1},
+		{"debgu", true, "DEBUG", 1},
+		{"debgu", false, "ERROR", 2},
+		{"degbu", true, "ERROR", 3},
+		{"degbu", true, "DEBUG", 3},
+	} {
+		g.edit("level: debgu", "level: "+c.mistake)
+		g.tryChanges(t.Context(), configuration, c.byItself)
+		g.edit("level: "+c.mistake, "level: debgu")
+		line := g.logged("configuration not changed, the old one stays in force")
+		if failures := g.reloads[0].Load(); !strings.Contains(line, c.level) || failures != c.failures {
+			t.Errorf("%s, by itself: %t: %d failures, %s", c.mistake, c.byItself, failures, line)
+		}
+	}
+}
+
+func TestAChangeIsNotTriedAgainBeforeTheAPIWantsIt(t *testing.T) {
+	t.Parallel()
+	for name, fault := range map[string]emulator.Fault{
+		"Tracker": {Service: emulator.ServiceTracker, Kind: emulator.KindStatus, Status: 503, RetryAfter: 20 * time.Minute},
+		"IAM":     {Service: emulator.ServiceIAM, Kind: emulator.KindError, Code: "UNAVAILABLE", RetryAfter: 20 * time.Minute},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			g := start(t)
+			if err := g.cloud.Inject(fault); err != nil {
+				t.Fatal(err)
+			}
+			g.edit(`bpfem0lat0rcl0ud0rg1`, `bpfem0lat0rcl0ud0rg2`)
+			g.logged("configuration not changed, the old one stays in force")
+			key, err := g.cloud.NewKey(emulator.BotAccount, emulator.KeyOptions{OwnRSA: true})
+			if err != nil {
+				t.Fatal(err)
+			}
+			g.replace("key.json", key.File)
+			g.logged("key not changed, the old one stays in force")
+			for _, changed := range []what{configuration, keys} {
+				if again, asked := g.tryChanges(t.Context(), changed, true); again != changed || asked < 20*time.Minute {
+					t.Errorf("%q is tried again after %s", again, asked)
+				}
+			}
+		})
+	}
+}
+
+func TestAnHourOfRetriesIsWithinTheBudgetOfAToken(t *testing.T) {
+	t.Parallel()
+	const probes, takes = 3, 20 * time.Second // of a try that cannot tell
+	var next retries
+	tries, at := 1, takes
+	for at += next.wait(0); at < time.Hour; at += takes + next.wait(0) {
+		tries++
+	}
+	if tries > 13 || tries*probes > 24 {
+		t.Errorf("%d tries in the first hour", tries)
+	}
+	if wait := next.wait(30 * time.Minute); wait != 30*time.Minute {
+		t.Errorf("the next try is after %s", wait)
+	}
+	if wait := next.wait(0); wait != retryMost {
+		t.Errorf("the one after it is after %s", wait)
 	}
 }
 

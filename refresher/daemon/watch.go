@@ -9,15 +9,18 @@ import (
 	"sync"
 	"time"
 
+	"iam-token-refresher/refresher"
 	"iam-token-refresher/refresher/config"
 	"iam-token-refresher/refresher/watch"
 )
 
 // A change that was refused is tried again after a while: the new key may not
-// be known everywhere yet, or the cloud is away.
+// be known everywhere yet, or the cloud is away. These make eight tries in the
+// first hour, six in any other: a mint and at most three probes each.
 const (
-	retryFirst = 30 * time.Second
-	retryMost  = 10 * time.Minute
+	retryFirst  = 30 * time.Second
+	retryFactor = 4
+	retryMost   = 10 * time.Minute
 )
 
 // watches are the files that the daemon follows.
@@ -190,46 +193,64 @@ func (ws *watches) follow(p *plan) {
 func (d *Daemon) refreshSoon(token string) { d.refresher.Request(token) }
 
 // tryChanges carries out changes and returns those to try again, which were
-// refused for a reason that may pass.
-func (d *Daemon) tryChanges(ctx context.Context, pending what) what {
+// refused for a reason that may pass, and how long is to be waited before. By
+// itself is a try that nobody asked for.
+func (d *Daemon) tryChanges(ctx context.Context, pending what, byItself bool) (what, time.Duration) {
+	var asked time.Duration
 	if pending&configuration != 0 {
-		_, err := d.Reload(ctx)
-		switch {
-		case err == nil:
-			return 0 // the others were read as well
-		case errors.As(err, new(needsRestart)):
+		_, err := d.reload(ctx, byItself)
+		if err == nil {
+			return 0, 0 // the others were read as well
+		}
+		if errors.As(err, new(needsRestart)) {
 			pending &^= configuration
 		}
+		asked = refresher.AsFailure(err).RetryAfter
 	}
 	if files := pending &^ configuration; files != 0 { // also beside a configuration that is refused
-		if _, err := d.rebuild(ctx, files); err == nil {
+		if _, err := d.rebuild(ctx, files, byItself); err == nil {
 			pending &^= files
+		} else {
+			asked = max(asked, refresher.AsFailure(err).RetryAfter)
 		}
 	}
-	return pending
+	return pending, asked
 }
 
 // retryChanges follows the changes that are noticed.
 func (d *Daemon) retryChanges(ctx context.Context) {
-	wait, pending := retryFirst, what(0)
+	var next retries
+	pending := what(0)
 	timer := time.NewTimer(0)
 	timer.Stop()
 	for {
+		byItself := false
 		select {
 		case c := <-d.watches.changed:
-			pending, wait = pending|c, retryFirst
+			pending, next = pending|c, retries{}
 		case <-timer.C:
+			byItself = true
 		case <-ctx.Done():
 			timer.Stop()
 			return
 		}
-		pending = d.tryChanges(ctx, pending)
+		var asked time.Duration
+		pending, asked = d.tryChanges(ctx, pending, byItself)
 		timer.Stop()
 		if pending == 0 || ctx.Err() != nil {
 			pending = 0
 			continue
 		}
-		timer.Reset(wait)
-		wait = min(2*wait, retryMost)
+		timer.Reset(next.wait(asked))
 	}
+}
+
+// retries are the tries of a change that is refused. The zero value is before
+// the first.
+type retries struct{ last time.Duration }
+
+// wait is how long it is to the next, where somebody asked to be left alone.
+func (r *retries) wait(asked time.Duration) time.Duration {
+	r.last = min(max(retryFactor*r.last, retryFirst), retryMost)
+	return max(r.last, asked)
 }

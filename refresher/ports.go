@@ -5,8 +5,9 @@ import (
 	"time"
 )
 
-// Source mints values. It is immutable: a changed key is a new Source. Its
-// methods may be called concurrently.
+// Source mints values. It is immutable: a changed key is a new Source. Tokens of
+// one Source that are due together share a mint; Sources are compared (==), most
+// are pointers. Its methods may be called concurrently.
 type Source interface {
 	// Mint makes one attempt and retries nothing. Errors carry a [*Failure]
 	// where the source knows more; they name what was asked of whom and what
@@ -14,8 +15,7 @@ type Source interface {
 	// that keeps a value and may give it again minds [Refused] and [LookOnly].
 	Mint(ctx context.Context) (Minted, error)
 	// Identity is what determines whose value this is (kind, account,
-	// impersonation, endpoints), and not which key signs. Sources of one
-	// identity may share a mint.
+	// impersonation, endpoints), and not which key signs.
 	Identity() string
 }
 

@@ -94,7 +94,7 @@ type Refresher struct {
 	entries  []*entry // the tokens in the order of their specs
 	wakes    wakeHeap
 	minters  lane
-	mints    map[string]*mintJob // by the source's identity
+	mints    map[Source]*mintJob
 	disk     lane
 	hosts    []*hostLane
 	unready  int
@@ -121,7 +121,7 @@ func New(opt Options) *Refresher {
 		done:    make(chan struct{}),
 		ready:   make(chan struct{}),
 		minters: lane{limit: opt.Mints},
-		mints:   map[string]*mintJob{},
+		mints:   map[Source]*mintJob{},
 		disk:    lane{limit: diskWorkers},
 	}
 	r.tokens.Store(&map[string]*entry{})

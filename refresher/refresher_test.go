@@ -510,7 +510,7 @@ func TestAClockThatIsPutRightIsBelievedAtOnce(t *testing.T) {
 	}
 }
 
-func TestTokensOfOneIdentityShareAMint(t *testing.T) {
+func TestTokensOfOneSourceShareAMint(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		g := newRig(12 * time.Hour)
 		second := g.spec
@@ -520,6 +520,34 @@ func TestTokensOfOneIdentityShareAMint(t *testing.T) {
 			t.Errorf("%d mints and %d probes, want 1 and 2", mints, probes)
 		}
 	})
+}
+
+func TestADeadKeyIsNoMatterOfAnotherOfTheSameAccount(t *testing.T) {
+	t.Parallel()
+	for _, deadFirst := range []bool{true, false} {
+		t.Run(map[bool]string{true: "the dead one first", false: "the good one first"}[deadFirst], func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				g := newRig(12 * time.Hour)
+				dead := newCloud(12 * time.Hour)
+				dead.set(outage, nil)
+				second := g.spec
+				second.Token, second.Sinks = "second", nil
+				good := &g.spec
+				if deadFirst {
+					g.spec.Source, good = dead, &second
+				} else {
+					second.Source = dead
+				}
+				g.run(t, Options{}, second)
+				for _, spec := range []Spec{g.spec, second} {
+					s, _ := g.Snapshot(spec.Token)
+					if ok := spec.Token == good.Token; (s.Failures == 0) != ok || (s.Version != nil) != ok {
+						t.Errorf("%s: %+v", spec.Token, s)
+					}
+				}
+			})
+		})
+	}
 }
 
 // A second's worth of them at once, then one each fifth of a second: chance has

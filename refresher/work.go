@@ -49,22 +49,22 @@ func (q *queue[T]) pop() T {
 	return x
 }
 
-// mintJob is a mint under way or waiting for room. Tokens of one identity that
-// are due meanwhile share it.
+// mintJob is a mint under way or waiting for room. Tokens of one source that
+// are due meanwhile share it. Those of one identity and another key do not: what
+// is wrong with the one is not to be blamed on the other, nor hidden by it.
 type mintJob struct{ ends []func(Minted, error) }
 
 // mint asks a source and calls end in the loop with the answer. It joins a mint
-// of the same identity that is under way.
+// of the same source that is under way.
 func (r *Refresher) mint(source Source, refused []Value, end func(Minted, error)) {
-	id := source.Identity()
-	if job, ok := r.mints[id]; ok {
+	if job, ok := r.mints[source]; ok {
 		job.ends = append(job.ends, end)
 		return
 	}
 	job := &mintJob{ends: []func(Minted, error){end}}
-	r.mints[id] = job
+	r.mints[source] = job
 	r.mintAlone(source, refused, func(m Minted, err error) {
-		delete(r.mints, id)
+		delete(r.mints, source)
 		for _, end := range job.ends {
 			end(m, err)
 		}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io/fs"
 	"net"
 	"os"
@@ -247,6 +248,40 @@ func TestWhatChangesBeforeItIsWatchedIsFollowed(t *testing.T) {
 			}
 		}
 	})
+}
+
+// Such tokens share their mints.
+func TestTokensWithTheSameOptionsHaveOneSource(t *testing.T) {
+	t.Parallel()
+	g := build(t, emulator.Options{})
+	other, err := g.cloud.NewKey(emulator.BotAccount, emulator.KeyOptions{OwnRSA: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	g.replace("other.json", other.File)
+	for _, c := range []struct {
+		a, b string
+		one  bool
+	}{
+		{"service_account_key: {file: " + g.dir + "/key.json}", "service_account_key: {file: " + g.dir + "/key.json}", true},
+		{"service_account_key: {file: " + g.dir + "/key.json}", "service_account_key: {file: " + g.dir + "/other.json}", false},
+		{"metadata: {}", "metadata: {}", true},
+		{"command: {argv: [/bin/true]}", "command: {argv: [/bin/true]}", true},
+		{"command: {argv: [/bin/true]}", "command: {argv: [/bin/false]}", false},
+	} {
+		g.replace("config.yaml", fmt.Appendf(nil, "tokens:\n- {name: a, source: {%s}, probe: none, sinks: [{file: {path: %s/a}}]}\n- {name: b, source: {%s}, probe: none, sinks: [{file: {path: %s/b}}]}\n",
+			c.a, g.dir, c.b, g.dir))
+		p, err := g.load(nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		a, b := p.specs[0], p.specs[1]
+		now := time.Now()
+		if one := a.Source == b.Source; one != c.one || one && !a.Policy.Refresh(now).Equal(b.Policy.Refresh(now)) {
+			t.Errorf("%s and %s: one source: %t", c.a, c.b, one)
+		}
+		p.discard()
+	}
 }
 
 func TestTheLogSaysWhatItIsThatDoesNotChange(t *testing.T) {

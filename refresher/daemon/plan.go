@@ -304,7 +304,7 @@ func (p *planner) token(t *config.Token, source made) {
 }
 
 // policy makes the functions of t's schedules. Tokens of one identity have one
-// phase, so that they are due together and share a mint.
+// phase, so that those of one source are due together and share a mint.
 func (p *planner) policy(t *config.Token, identity string) refresher.Policy {
 	policy := refresher.Policy{
 		Jitter: t.Refresh.Jitter, BeforeExpiry: t.Refresh.BeforeExpiry,

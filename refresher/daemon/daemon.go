@@ -72,7 +72,7 @@ type Daemon struct {
 	watches   *watches
 	health    *healthListener
 	running   atomic.Bool
-	ending    context.Context // of Run: a change ends with it
+	ending    context.Context // is done once Run ends, for whatever reason: a change ends with it
 
 	mu      sync.Mutex // held for a change
 	plan    atomic.Pointer[plan]
@@ -224,7 +224,9 @@ func (d *Daemon) Run(ctx context.Context) error {
 		p.closeListeners(nil, false)
 		return err
 	}
-	d.ending = ctx
+	ending, endChanges := context.WithCancel(ctx)
+	defer endChanges()
+	d.ending = ending
 	asked := ctx
 	// The program is to have its tokens while it ends: what serves it goes on.
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
@@ -257,6 +259,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 		case err = <-run.ended:
 		case <-asked.Done():
 		}
+		endChanges() // the end needs its lock
 		d.log.Info("stopping")
 		d.manager.stopping()
 		if last := run.stop(); err == nil {

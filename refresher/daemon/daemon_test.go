@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -29,6 +30,7 @@ type rig struct {
 	log   *os.File    // what it logs to
 	lines chan string // of the log, as JSON
 	stop  func() error
+	wait  func() error // for it to end by itself
 }
 
 // start runs the emulator's own configuration until the test ends.
@@ -97,13 +99,16 @@ func (g *rig) run() {
 		_ = g.log.Close()
 	}()
 	stopped := false
-	g.stop = func() error {
+	g.wait = func() error {
 		if stopped {
 			return nil
 		}
 		stopped = true
-		cancel()
 		return <-ended
+	}
+	g.stop = func() error {
+		cancel()
+		return g.wait()
 	}
 	g.t.Cleanup(func() {
 		if err := g.stop(); err != nil {
@@ -562,22 +567,49 @@ func TestAReloadGoesOnWhenWhoAskedForItHasGone(t *testing.T) {
 
 func TestTheEndDoesNotWaitForAChange(t *testing.T) {
 	t.Parallel()
-	g := start(t)
-	if err := g.cloud.Inject(emulator.Fault{Service: emulator.ServiceIAM, Kind: emulator.KindHang}); err != nil {
-		t.Fatal(err)
-	}
-	key, err := g.cloud.NewKey(emulator.BotAccount, emulator.KeyOptions{OwnRSA: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	g.replace("key.json", key.File)
-	g.logged("trying a change")
-	begin := time.Now()
-	if err := g.stop(); err != nil {
-		t.Error(err)
-	}
-	if took := time.Since(begin); took > 20*time.Second { // a change has 30 s
-		t.Errorf("the end took %s", took)
+	for name, programEnds := range map[string]bool{"when we are asked to end": false, "when the program ends": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			g := build(t, emulator.Options{})
+			program := filepath.Join(g.dir, "program") // it ends once somebody has written there
+			if err := syscall.Mkfifo(program, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if programEnds {
+				g.edit("state_dir", "exec: {command: [cat, "+program+"]}\nstate_dir")
+			}
+			var err error
+			if g.Daemon, err = New(t.Context(), g.opt); err != nil {
+				t.Fatal(err)
+			}
+			g.run()
+			g.logged("ready")
+			if err := g.cloud.Inject(emulator.Fault{Service: emulator.ServiceIAM, Kind: emulator.KindHang}); err != nil {
+				t.Fatal(err)
+			}
+			key, err := g.cloud.NewKey(emulator.BotAccount, emulator.KeyOptions{OwnRSA: true})
+			if err != nil {
+				t.Fatal(err)
+			}
+			g.replace("key.json", key.File)
+			g.logged("trying a change")
+			begin := time.Now()
+			if programEnds {
+				f, err := os.OpenFile(program, os.O_WRONLY, 0)
+				if err != nil {
+					t.Fatal(err)
+				}
+				_ = f.Close()
+				if err := g.wait(); err == nil || !strings.Contains(err.Error(), "the program ended") {
+					t.Error(err)
+				}
+			} else if err := g.stop(); err != nil {
+				t.Error(err)
+			}
+			if took := time.Since(begin); took > 20*time.Second { // a change has 30 s
+				t.Errorf("the end took %s", took)
+			}
+		})
 	}
 }
 

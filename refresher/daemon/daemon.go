@@ -12,6 +12,7 @@ import (
 	"log/slog"
 	"os"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -428,15 +429,11 @@ func sameParts(a, b *plan) bool {
 }
 
 func (d *Daemon) swap(ctx context.Context, old, next *plan) error {
-	if err := unchangeable(old.cfg, next.cfg); err != nil {
+	if err := unchangeable(old, next); err != nil {
 		next.discard()
 		return err
 	}
 	health := d.health
-	if old.exec != next.exec {
-		next.discard()
-		return needsRestart("exec, and the organization of a token that it names,")
-	}
 	err := next.listen(d.builder.processes)
 	if err == nil && old.cfg.Status.Listen != next.cfg.Status.Listen {
 		health, err = d.listenHealth(next.cfg.Status.Listen)
@@ -480,16 +477,24 @@ func (what needsRestart) Error() string {
 	return string(what) + " cannot change while the daemon runs: restart it"
 }
 
-// unchangeable names what a reload cannot change.
-func unchangeable(old, next *config.Config) error {
-	for name, changed := range map[string]bool{
-		"state_dir":  old.StateDir != next.StateDir,
-		"limits":     old.Limits != next.Limits,
-		"log.format": old.Log.Format != next.Log.Format,
+// unchangeable names all that a reload cannot change, and was to.
+func unchangeable(old, next *plan) error {
+	var names []string
+	for _, o := range []struct {
+		name    string
+		changed bool
+	}{
+		{"state_dir", old.cfg.StateDir != next.cfg.StateDir},
+		{"limits", old.cfg.Limits != next.cfg.Limits},
+		{"log.format", old.cfg.Log.Format != next.cfg.Log.Format},
+		{"exec (or the organization of a token that it names)", old.exec != next.exec},
 	} {
-		if changed {
-			return needsRestart(name)
+		if o.changed {
+			names = append(names, o.name)
 		}
 	}
-	return nil
+	if len(names) == 0 {
+		return nil
+	}
+	return needsRestart(strings.Join(names, " and "))
 }

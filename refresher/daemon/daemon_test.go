@@ -402,6 +402,21 @@ func TestARefusedConfigurationChangesNothing(t *testing.T) {
 	}
 }
 
+func TestAllThatNeedsARestartIsNamed(t *testing.T) {
+	t.Parallel()
+	g := build(t, emulator.Options{})
+	g.opt.ConfigPath = "" // nobody else notices the change
+	g.run()
+	g.logged("ready")
+	g.edit(`/state"`, `/state2"`)
+	g.edit("level: debug", "level: debug, format: text")
+	g.edit("state_dir", "limits: {mints: 3}\nexec: {command: [/bin/true]}\nstate_dir")
+	const want = "state_dir and limits and log.format and exec (or the organization of a token that it names) cannot change while the daemon runs: restart it"
+	if _, err := g.Reload(t.Context()); err == nil || err.Error() != want {
+		t.Error(err)
+	}
+}
+
 func TestOnlyWhatMayPassIsTriedAgain(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io/fs"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -369,6 +370,40 @@ func TestASocketIsHandedOver(t *testing.T) {
 	g.logged("configuration changed")
 	if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("a socket that is no longer configured is still there: %v", err)
+	}
+}
+
+func TestReadsAreCountedForEachTokenOnASocketAndAcrossAChange(t *testing.T) {
+	t.Parallel()
+	g := start(t)
+	socket := filepath.Join(g.dir, "itr.sock")
+	c := http.Client{Transport: &http.Transport{
+		DisableKeepAlives: true,
+		DialContext:       func(context.Context, string, string) (net.Conn, error) { return net.Dial("unix", socket) },
+	}}
+	read := func(token string) {
+		t.Helper()
+		r, err := c.Get("http://x/v1/tokens/" + token)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = r.Body.Close()
+		if r.StatusCode != http.StatusOK {
+			t.Errorf("%s: %s", token, r.Status)
+		}
+	}
+	read("bot")
+	g.edit("  - name: bot", "  - {name: other, source: {service_account_key: {file: "+g.dir+"/key.json}}, probe: none, sinks: [{socket: {path: "+socket+"}}]}\n  - name: bot")
+	g.logged("configuration changed")
+	read("bot")
+	read("other")
+	for token, want := range map[string]uint64{"bot": 2, "other": 1} {
+		if n := g.reads(token, "socket:"+socket)["ok"]; n != want {
+			t.Errorf("%d reads of %s, want %d", n, token, want)
+		}
+	}
+	if all := g.reads("bot", "file:"+g.dir+"/bot.token"); all != nil {
+		t.Errorf("reads of a file: %v", all)
 	}
 }
 

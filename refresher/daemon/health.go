@@ -53,12 +53,8 @@ func (d *Daemon) snapshots() []refresher.Status {
 }
 
 func (d *Daemon) reads(token, sinkID string) map[string]uint64 {
-	for _, l := range d.plan.Load().listeners {
-		for _, e := range l.endpoints {
-			if e.Token() == token && e.ID() == sinkID {
-				return e.Reads()
-			}
-		}
+	if e := d.plan.Load().endpoints[spot{token, sinkID}]; e != nil {
+		return e.Reads()
 	}
 	return nil
 }

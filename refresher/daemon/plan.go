@@ -38,6 +38,9 @@ type plan struct {
 	specs []refresher.Spec
 	// listeners are known by what they are and their path or address.
 	listeners map[string]*listener
+	// endpoints are those of all listeners: whoever looks at all tokens wants to
+	// find each, and thousands may be on one listener.
+	endpoints map[spot]*sink.Endpoint
 	hooks     []sink.Hook
 	exec      *sink.Exec // nil: no program
 
@@ -50,6 +53,9 @@ type plan struct {
 	// that was not there; until they are watched.
 	read map[string]fs.FileInfo
 }
+
+// spot is a token's sink, by its ID.
+type spot struct{ token, sink string }
 
 // builder makes plans.
 type builder struct {
@@ -73,7 +79,7 @@ type builder struct {
 func (b *builder) build(cfg *config.Config, old *plan) (*plan, error) {
 	p := &planner{
 		builder: b, old: old, accounts: sink.NewAccounts(b.processes), digests: map[string]string{},
-		plan: &plan{cfg: cfg, parts: map[partKey]any{}, listeners: map[string]*listener{}, read: map[string]fs.FileInfo{}},
+		plan: &plan{cfg: cfg, parts: map[partKey]any{}, listeners: map[string]*listener{}, endpoints: map[spot]*sink.Endpoint{}, read: map[string]fs.FileInfo{}},
 	}
 	p.run()
 	if err := errors.Join(p.errs...); err != nil {

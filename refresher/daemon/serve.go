@@ -130,6 +130,7 @@ func (p *planner) endpoint(l *listener, key string, make func() (*sink.Endpoint,
 		return nil, err
 	}
 	l.endpoints = append(l.endpoints, e)
+	p.plan.endpoints[spot{e.Token(), e.ID()}] = e
 	return e, nil
 }
 

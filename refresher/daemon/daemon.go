@@ -445,7 +445,6 @@ func (d *Daemon) swap(ctx context.Context, old, next *plan) error {
 		if health != d.health {
 			health.close()
 		}
-		next.closeListeners(nil, true)
 		next.discard()
 		return err
 	}

@@ -437,6 +437,34 @@ func TestARefusedConfigurationChangesNothing(t *testing.T) {
 	}
 }
 
+func TestAPlanThatIsDiscardedLetsGoOfItsOwnListenersAlone(t *testing.T) {
+	t.Parallel()
+	g := build(t, emulator.Options{})
+	g.opt.ConfigPath = "" // nobody else notices the change
+	g.run()
+	g.logged("ready")
+	old := g.plan.Load()
+	g.edit("      - env_file", "      - socket: {path: "+g.dir+"/another.sock}\n      - env_file")
+	next, err := g.load(old)
+	if err != nil {
+		t.Fatal(err)
+	}
+	next.discard()
+	for key, l := range next.listeners {
+		if _, kept := old.listeners[key]; kept {
+			continue
+		}
+		if err := l.server.Listen(); err == nil || !strings.Contains(err.Error(), "it was closed") {
+			t.Errorf("%s: %v", key, err)
+		}
+	}
+	c, err := net.Dial("unix", filepath.Join(g.dir, "itr.sock"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = c.Close()
+}
+
 func TestAllThatNeedsARestartIsNamed(t *testing.T) {
 	t.Parallel()
 	g := build(t, emulator.Options{})

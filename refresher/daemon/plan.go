@@ -92,8 +92,9 @@ func (b *builder) build(cfg *config.Config, old *plan) (*plan, error) {
 // partKey is the hash of a description: ten thousand tokens have many.
 type partKey [sha256.Size]byte
 
-// discard closes what the plan made anew.
+// discard closes what the plan made anew, its listeners first.
 func (p *plan) discard() {
+	p.closeListeners(nil, true)
 	for _, c := range p.made {
 		_ = c.Close()
 	}

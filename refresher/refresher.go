@@ -205,6 +205,7 @@ func (r *Refresher) nextWake() time.Time {
 func (r *Refresher) start(specs []Spec) {
 	now := r.clock.Now()
 	tokens := make(map[string]*entry, len(specs))
+	readable := r.opt.Store != nil
 	for _, spec := range specs {
 		e := newEntry(spec)
 		tokens[spec.Token] = e
@@ -212,7 +213,7 @@ func (r *Refresher) start(specs []Spec) {
 		if spec.Required {
 			r.unready++
 		}
-		r.restore(e, now)
+		readable = readable && r.restore(e, now) // nobody waits for a disk that hangs a thousand times
 	}
 	r.tokens.Store(&tokens)
 	for _, e := range r.entries {
@@ -221,16 +222,20 @@ func (r *Refresher) start(specs []Spec) {
 	r.checkReady()
 }
 
-func (r *Refresher) restore(e *entry, now time.Time) {
-	if r.opt.Store == nil {
-		return
-	}
+// restore takes up what was saved of e; false when the disk hangs, or at the end.
+func (r *Refresher) restore(e *entry, now time.Time) bool {
 	log := r.opt.Log.With("token", e.spec.Token)
-	v, finding, ok, err := r.opt.Store.Load(e.spec.Token, e.spec.fingerprint())
+	l := r.loadInTime(e.spec)
 	switch {
-	case err != nil:
-		log.Error("saved state cannot be used, starting without it", "error", err)
-	case ok:
+	case r.work.Err() != nil:
+		return false
+	case errors.Is(l.err, errHangs):
+		log.Error("saved state cannot be read, starting without it and that of all tokens after this one", "error", l.err)
+		return false
+	case l.err != nil:
+		log.Error("saved state cannot be used, starting without it", "error", l.err)
+	case l.ok:
+		v, finding := l.version, l.finding
 		e.apply(r, Restored{Version: &v, Finding: finding}, now)
 		e.durable = v.Lineage
 		if e.state.Published != nil {
@@ -239,6 +244,7 @@ func (r *Refresher) restore(e *entry, now time.Time) {
 			log.Info("saved value is not taken up as it is", "version", v.N, "expires_in", until(v.ExpiresAt, now), "verdict", finding.Verdict.String())
 		}
 	}
+	return true
 }
 
 // post hands f to the loop; false when the loop has ended. It must not be

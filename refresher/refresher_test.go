@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"slices"
 	"strings"
@@ -508,6 +509,45 @@ func TestAClockThatIsPutRightIsBelievedAtOnce(t *testing.T) {
 			})
 		})
 	}
+}
+
+// hangingStore never gets to its end with what it is asked for.
+type hangingStore struct{ end chan struct{} }
+
+func (s hangingStore) Load(string, string) (Version, Finding, bool, error) {
+	<-s.end
+	return Version{}, Finding{}, false, nil
+}
+
+func (s hangingStore) Save(context.Context, string, string, Version, Finding) error {
+	<-s.end
+	return nil
+}
+
+func TestAStateThatHangsHoldsUpTheStartForAMoment(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		var out bytes.Buffer
+		g := newRig(12 * time.Hour)
+		store := hangingStore{make(chan struct{})}
+		defer close(store.end)
+		var more []Spec
+		for i := range 20 {
+			s := g.spec
+			s.Token, s.Sinks = fmt.Sprint("more", i), nil
+			more = append(more, s)
+		}
+		g.run(t, Options{Store: store, Log: slog.New(slog.NewTextHandler(&out, nil))}, more...)
+		pass(time.Minute)
+		g.stop()
+		for _, s := range g.Snapshots() {
+			if s.Health != Fresh {
+				t.Errorf("%s: %s", s.Token, s.Health)
+			}
+		}
+		if len(g.Snapshots()) != 21 || strings.Count(out.String(), "saved state cannot be read") != 1 {
+			t.Errorf("%d tokens, the log says %s", len(g.Snapshots()), out.String())
+		}
+	})
 }
 
 func TestTokensOfOneSourceShareAMint(t *testing.T) {

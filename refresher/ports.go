@@ -51,8 +51,9 @@ type Verifier interface {
 	Holds(ctx context.Context, v Version) error
 }
 
-// Store keeps versions across restarts. Its methods may be called concurrently
-// for different tokens.
+// Store keeps versions across restarts. Its methods may be called concurrently;
+// those of one token wait for each other and are carried out as they came, also
+// after one that hung for so long that nobody waits for it any more.
 type Store interface {
 	// Load returns what was saved last for token under fingerprint, with the
 	// finding saved with it. ok is false when there is nothing, or another

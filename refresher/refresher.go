@@ -317,7 +317,8 @@ func (r *Refresher) Now() time.Time { return r.clock.Now() }
 // answer that told.
 func (r *Refresher) Skew() time.Duration { return r.clock.Skew() }
 
-// Snapshot returns the status of a token. It takes no lock.
+// Snapshot returns the status of a token; of none before [Refresher.Run] has
+// taken up what was saved. It takes no lock and never waits.
 func (r *Refresher) Snapshot(token string) (Status, bool) {
 	e, ok := (*r.tokens.Load())[token]
 	if !ok {

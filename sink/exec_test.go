@@ -248,3 +248,67 @@ func TestRestartsThatAreDueTogetherAreOne(t *testing.T) {
 		}
 	}
 }
+
+// setClock is a wall clock that the test sets.
+type setClock struct {
+	refresher.Clock
+	now time.Time
+}
+
+func (c *setClock) Now() time.Time { return c.now }
+
+func TestAClockThatIsSetBackMakesNoWaitLonger(t *testing.T) {
+	t.Parallel()
+	const ahead = time.Hour
+	at := execTime.Add(ahead)
+	for name, c := range map[string]struct {
+		happen func(*supervisor)
+		wait   time.Duration
+	}{
+		"after a failure": {func(s *supervisor) {
+			s.child = nil
+			if err := s.failed(ending{code: 1}); err != nil {
+				t.Error(err)
+			}
+		}, againFirst},
+		"soon after the start":         {func(s *supervisor) { s.startedAt = at }, 30 * time.Second},
+		"soon after another signal":    {func(s *supervisor) { s.opt.Restart, s.opt.Signal, s.toldAt = false, 1, at }, 30 * time.Second},
+		"for the value of another":     {func(s *supervisor) { s.opt.Tokens = make([]ExecToken, 2) }, 30 * time.Second},
+		"soon after an interrupt":      {func(s *supervisor) { s.interrupted = at }, farewell},
+		"with nothing that came first": {func(*supervisor) {}, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			clock := &setClock{now: at}
+			s := &supervisor{
+				Exec: &Exec{
+					opt:  ExecOptions{Tokens: make([]ExecToken, 1), Restart: true, StartAgain: true, Merge: 30 * time.Second},
+					live: ExecLive{Log: quiet(), Clock: clock, Now: clock.Now},
+				},
+				child: &child{}, wanted: at,
+			}
+			s.now()
+			c.happen(s)
+			clock.now = execTime
+			if got := s.wake().Sub(execTime); got != c.wait {
+				t.Errorf("it waits %s, not %s", got, c.wait)
+			}
+		})
+	}
+}
+
+func TestAFailureLongAfterAnInterruptIsOneAlsoWhenTheClockWasSetBack(t *testing.T) {
+	t.Parallel()
+	clock := &setClock{now: execTime.Add(time.Hour)}
+	s := &supervisor{
+		Exec:  &Exec{opt: ExecOptions{Restart: true, StartAgain: true}, live: ExecLive{Log: quiet(), Clock: clock, Now: clock.Now}},
+		child: &child{}, kill: time.NewTimer(time.Hour),
+	}
+	s.interrupted = s.now()
+	clock.now = execTime
+	s.wake() // the alarm tells of every step
+	clock.now = execTime.Add(2 * farewell)
+	if err := s.ended(ending{code: 1}); err != nil {
+		t.Errorf("it is not started again: %v", err)
+	}
+}

@@ -46,6 +46,7 @@ type supervisor struct {
 	interrupted      time.Time // when a SIGINT came
 	failures         int
 	notBefore        time.Time // after a failure
+	seen             time.Time // what now told last
 }
 
 // Run runs the program until it has ended for good, and returns a [*ExitError];
@@ -98,9 +99,24 @@ func (e *Exec) Run(ctx context.Context, begin <-chan struct{}) error {
 	}
 }
 
+// now is the wall time. When the clock was set back what has been is not in the
+// future now, and waits are as long as they were.
+func (s *supervisor) now() time.Time {
+	now := s.live.Now()
+	if back := s.seen.Sub(now); back > 0 {
+		for _, t := range [...]*time.Time{&s.startedAt, &s.toldAt, &s.wanted, &s.interrupted, &s.notBefore} {
+			if !t.IsZero() {
+				*t = t.Add(-back)
+			}
+		}
+	}
+	s.seen = now
+	return now
+}
+
 // step starts the program, or does to it what is due.
 func (s *supervisor) step() error {
-	now := s.live.Now()
+	now := s.now()
 	if s.child == nil {
 		if !s.ending && !now.Before(s.notBefore) {
 			return s.start(now)
@@ -171,7 +187,7 @@ func (s *supervisor) byInterrupt(end ending, now time.Time) bool {
 // wake is when there may be something to do without news, by the local clock.
 func (s *supervisor) wake() time.Time {
 	var at time.Time
-	now := s.live.Now()
+	now := s.now()
 	switch {
 	case s.child == nil && now.Before(s.notBefore):
 		at = s.notBefore
@@ -219,7 +235,7 @@ func (s *supervisor) stop() {
 
 // ended takes note that the program has; the error is the end of all.
 func (s *supervisor) ended(end ending) error {
-	now := s.live.Now()
+	now := s.now()
 	s.kill.Stop()
 	asked := s.stopping || s.byInterrupt(end, now)
 	// A Ctrl-C while it is being stopped, for another to be started, ends it all.
@@ -238,7 +254,7 @@ func (s *supervisor) ended(end ending) error {
 
 // failed decides what follows an end that nobody asked for.
 func (s *supervisor) failed(end ending) error {
-	now := s.live.Now()
+	now := s.now()
 	if end.code == 0 {
 		s.live.Log.Info("the program ended", "end", end.what)
 		return &ExitError{what: end.what}
@@ -265,7 +281,7 @@ func (s *supervisor) pass(sig os.Signal) error {
 		return nil
 	}
 	if number == syscall.SIGINT {
-		s.interrupted = s.live.Now()
+		s.interrupted = s.now()
 	}
 	switch {
 	case s.child != nil:

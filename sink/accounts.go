@@ -20,14 +20,20 @@ import (
 // errNoAccount is what a lookup says of a name that it does not know.
 var errNoAccount = errors.New("no such account")
 
-// Accounts turns names of users and groups into numbers, and remembers them:
-// make new ones for each reading of the configuration. It may be used
-// concurrently.
+// Accounts turns names of users and groups into numbers, and remembers what it
+// was told, failures too: make new ones for each reading of the configuration.
+// It may be used concurrently.
 type Accounts struct {
 	user, group func(name string) (int, error)
 
 	mu    sync.Mutex
-	known map[string]int // under "u" + name, "g" + name
+	known map[string]account // under "u" + name, "g" + name
+}
+
+// account is what a lookup said.
+type account struct {
+	id  int
+	err error
 }
 
 // NewAccounts looks names up in the system's local files, then by the command
@@ -52,7 +58,7 @@ func NewAccounts(processes *process.Owner) *Accounts {
 }
 
 func newAccounts(user, group func(string) (int, error)) *Accounts {
-	return &Accounts{user: user, group: group, known: make(map[string]int)}
+	return &Accounts{user: user, group: group, known: make(map[string]account)}
 }
 
 // UID returns the number of a user given by name or number, or -1 for the
@@ -79,18 +85,18 @@ func (a *Accounts) resolve(field, kind, name string, lookup func(string) (int, e
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	key := kind[:1] + name
-	if id, ok := a.known[key]; ok {
-		return id, nil
+	found, ok := a.known[key]
+	if !ok {
+		found.id, found.err = lookup(name)
+		a.known[key] = found
 	}
-	id, err := lookup(name)
 	switch {
-	case errors.Is(err, errNoAccount):
+	case errors.Is(found.err, errNoAccount):
 		return 0, &refresher.Invalid{Field: field, Problem: fmt.Sprintf("there is no %s %q on this system: create it, or give its number", kind, name)}
-	case err != nil:
-		return 0, &refresher.Invalid{Field: field, Problem: fmt.Sprintf("look up the %s %q: %v: give its number instead", kind, name, err)}
+	case found.err != nil:
+		return 0, &refresher.Invalid{Field: field, Problem: fmt.Sprintf("look up the %s %q: %v: give its number instead", kind, name, found.err)}
 	}
-	a.known[key] = id
-	return id, nil
+	return found.id, nil
 }
 
 // getent asks the C library's databases, which a static program cannot. Its

@@ -200,6 +200,28 @@ func TestAnAccountIsLookedUpOnce(t *testing.T) {
 	}
 }
 
+func TestALookupThatFailedIsNotMadeAgainForEachToken(t *testing.T) {
+	t.Parallel()
+	for _, failure := range []error{errNoAccount, errors.New("getent group: signal: killed")} {
+		asked := 0
+		find := func(string) (int, error) { asked++; return 0, failure }
+		a := newAccounts(find, find)
+		var first string
+		for i := range 1000 {
+			_, err := a.GID("group", "bots")
+			if err == nil || i > 0 && err.Error() != first {
+				t.Fatalf("the error is %v, not as at first %s", err, first)
+			}
+			first = err.Error()
+		}
+		_, err := a.GID("allow.groups", "bots")
+		wantError(t, err, "allow.groups: ")
+		if asked != 1 {
+			t.Errorf("it was looked up %d times", asked)
+		}
+	}
+}
+
 func TestTheSystemKnowsItsAccounts(t *testing.T) {
 	t.Parallel()
 	a := NewAccounts(nil)

@@ -34,6 +34,10 @@ const (
 	hookRetryMost  = 5 * time.Minute
 )
 
+// hooksMost is how many hooks run at once: each may be a process, and tokens of
+// one account are renewed together.
+const hooksMost = 16
+
 // Hooks does what is to be done after sinks have taken a new version: for each
 // sink one thing at a time, until it has succeeded or there is a newer version,
 // which alone counts then. It follows the statuses of tokens and is nowhere in
@@ -43,7 +47,8 @@ const (
 // once more after its restart: a hook that runs twice does less harm than one
 // that does not run.
 type Hooks struct {
-	opt HooksOptions
+	opt   HooksOptions
+	slots chan struct{} // holds something for each hook that runs
 
 	mu      sync.Mutex // not held over files and programs
 	byToken map[string]*tokenHooks
@@ -82,7 +87,7 @@ type hookVersion struct {
 
 // NewHooks makes Hooks that have nothing to do.
 func NewHooks(o HooksOptions) *Hooks {
-	return &Hooks{opt: o, byToken: map[string]*tokenHooks{}, news: make(chan struct{})}
+	return &Hooks{opt: o, slots: make(chan struct{}, hooksMost), byToken: map[string]*tokenHooks{}, news: make(chan struct{})}
 }
 
 // Set replaces what is to be done. A sink that keeps a hook, whichever it is,
@@ -199,9 +204,17 @@ func (h *Hooks) satisfy(ctx context.Context, t *tokenHooks, s *hookState) {
 		}
 		h.mu.Unlock()
 
+		select {
+		case h.slots <- struct{}{}:
+		case <-newer:
+			continue
+		case <-ctx.Done():
+			continue
+		}
 		limited, cancel := context.WithTimeout(ctx, hook.Timeout)
 		err := hook.Action.Do(limited, h.opt.Processes, hook.environment(want))
 		cancel()
+		<-h.slots
 		if ctx.Err() != nil && err != nil {
 			continue // it was killed by our end, and has not failed
 		}

@@ -205,6 +205,65 @@ func TestWhileAHookRunsNewerVersionsAreOneMoreRun(t *testing.T) {
 	})
 }
 
+func TestHooksOfManyTokensTakeTurns(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		// Two full rounds and one more, each as long as almost the timeout.
+		const tokens, takes = 2*hooksMost + 1, 50 * time.Second
+		var log logs
+		h := NewHooks(HooksOptions{Log: log.logger()})
+		var hooks []Hook
+		var deeds []*deed
+		for i := range tokens {
+			d := &deed{takes: takes, begun: time.Now()}
+			deeds = append(deeds, d)
+			hooks = append(hooks, Hook{Token: fmt.Sprintf("bot%d", i), Sink: "file:a", Action: d, Timeout: time.Minute})
+		}
+		h.Set(hooks)
+		stop := runHooks(h)
+		changed := func(i int, n uint64) {
+			st := holds(n, "file:a")
+			st.Token = hooks[i].Token
+			h.Changed(st)
+		}
+		for i := range tokens {
+			changed(i, 1)
+		}
+		synctest.Wait()
+		begun := func() (n int) {
+			for _, d := range deeds {
+				at, _ := d.seen()
+				n += len(at)
+			}
+			return n
+		}
+		if n := begun(); n != hooksMost {
+			t.Errorf("%d hooks run at once, not %d", n, hooksMost)
+		}
+		// One that waits: of its versions the newest counts.
+		waits := slices.IndexFunc(deeds, func(d *deed) bool { at, _ := d.seen(); return len(at) == 0 })
+		changed(max(waits, 0), 2)
+		synctest.Wait()
+		for round := 1; round <= 3; round++ {
+			if n, want := begun(), min(round*hooksMost, tokens); n != want {
+				t.Errorf("in round %d %d hooks have begun, not %d", round, n, want)
+			}
+			time.Sleep(takes)
+			synctest.Wait()
+		}
+		if err := h.Settle(t.Context(), func(string) bool { return true }); err != nil {
+			t.Error(err)
+		}
+		if _, values := deeds[max(waits, 0)].seen(); !slices.Equal(values, []string{"2"}) {
+			t.Errorf("one that waited ran for the versions %v", values)
+		}
+		if text := log.String(); strings.Contains(text, "failed") {
+			t.Errorf("the wait counts against their timeout: %s", text)
+		}
+		stop()
+	})
+}
+
 func TestAHookThatHangsIsEndedAndItsSinkRemovedFromTheConfigurationLeftAlone(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

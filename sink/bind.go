@@ -141,7 +141,7 @@ func clearLeftover(path string, remove bool) error {
 	switch {
 	case err == nil:
 		defer c.Close()
-		return &InUseError{By: holder(c)}
+		return holder(c)
 	case errors.Is(err, fs.ErrNotExist):
 		return nil
 	case !errors.Is(err, syscall.ECONNREFUSED):
@@ -155,22 +155,34 @@ func clearLeftover(path string, remove bool) error {
 }
 
 // InUseError says that somebody listens where a listener is to be.
-type InUseError struct{ By string } // for people: "process 7 (name, uid 0)"
+type InUseError struct {
+	By  string // for people: "process 7 (name, uid 0)"
+	own bool   // it is a listener of ours
+}
 
 func (e *InUseError) Error() string {
+	if e.own {
+		return e.By + " listens there already, for something else: give each listener a place of its own; where a reload moves a place from one to another, restart the daemon"
+	}
 	return e.By + " listens there already: stop it or choose another place"
 }
 
+// inUseByUs is what is said where the listener is one of ours.
+func inUseByUs() *InUseError { return &InUseError{By: "this daemon itself", own: true} }
+
 // holder names who listens at the other end of c.
-func holder(c net.Conn) string {
+func holder(c net.Conn) *InUseError {
 	p, err := peerOf(c)
-	if err != nil || p.pid == 0 {
-		return "another process"
+	switch {
+	case err != nil || p.pid == 0:
+		return &InUseError{By: "another process"}
+	case p.pid == os.Getpid():
+		return inUseByUs()
 	}
 	if name := processName(p.pid); name != "" {
-		return fmt.Sprintf("process %d (%s, uid %d)", p.pid, name, p.uid)
+		return &InUseError{By: fmt.Sprintf("process %d (%s, uid %d)", p.pid, name, p.uid)}
 	}
-	return fmt.Sprintf("process %d (uid %d)", p.pid, p.uid)
+	return &InUseError{By: fmt.Sprintf("process %d (uid %d)", p.pid, p.uid)}
 }
 
 // lockDir keeps two daemons that start at once from taking each other's new

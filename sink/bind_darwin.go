@@ -9,6 +9,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// ownDescriptors is the directory of this process's open descriptors.
+const ownDescriptors = "/dev/fd"
+
 // listenPrivately makes a socket that only we can connect to. The umask is the
 // whole process's: a file that another goroutine creates in this moment is
 // more private than it would be.

@@ -12,6 +12,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// ownDescriptors is the directory of this process's open descriptors.
+const ownDescriptors = "/proc/self/fd"
+
 // listenPrivately makes a socket that only we can connect to: on Linux the
 // file gets the mode that the socket's descriptor has at the time of bind(2),
 // less the umask.

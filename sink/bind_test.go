@@ -153,19 +153,36 @@ func TestALeftoverSocketIsReplaced(t *testing.T) {
 	wantAnswer(t, get(t, s, "/v1/tokens"), 200, "[]")
 }
 
-func TestALiveSocketIsLeftAloneAndItsHolderNamed(t *testing.T) {
+// ownListener is what is said where the daemon would take a place from itself.
+const ownListener = "this daemon itself listens there already, for something else"
+
+func TestALiveSocketOfOursIsLeftAloneAndNamedAsOurs(t *testing.T) {
 	t.Parallel()
 	first := newServer(t, newDaemon(), ServerOptions{})
 	must(t, first.Listen())
 	second := newServer(t, newDaemon(), ServerOptions{Socket: SocketOptions{Path: first.Path()}})
 	for _, err := range []error{second.Listen(), endpoint(t, second, "bot", nil).Check(t.Context())} {
-		wantError(t, err, "listens there already: stop it or choose another place")
-		wantError(t, err, fmt.Sprintf("process %d", os.Getpid()))
+		wantError(t, err, ownListener)
 	}
 	must(t, second.Close(t.Context()))
 	wantAnswer(t, get(t, first, "/v1/tokens"), 200, "[]")
 	must(t, endpoint(t, first, "bot", nil).Check(t.Context()))
 	wantError(t, first.Listen(), "it listens already")
+}
+
+func TestASocketThatAnotherSinkHadIsNotSaidToBeAnothersProcess(t *testing.T) {
+	t.Parallel()
+	d := newDaemon()
+	first := newServer(t, d, ServerOptions{})
+	must(t, first.Listen())
+	p, err := NewProxyServer(ProxyServerOptions{Proxy: ProxyOptions{Listen: first.Path()}, Accounts: accounts(), Live: d.live()})
+	must(t, err)
+	err = p.Listen()
+	wantError(t, err, ownListener)
+	wantError(t, err, "restart the daemon")
+	if strings.Contains(err.Error(), "stop it") {
+		t.Errorf("it tells to stop itself: %v", err)
+	}
 }
 
 func TestWhatKeepsASocketFromBeingBoundIsNamed(t *testing.T) {

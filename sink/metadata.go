@@ -8,8 +8,12 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"os"
+	"strconv"
 	"strings"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 // MetadataServerOptions make a [MetadataServer].
@@ -82,12 +86,47 @@ func checkTCP(addr string) error {
 func listenTCP(addr string) (net.Listener, error) {
 	ln, err := net.Listen("tcp", addr)
 	if errors.Is(err, syscall.EADDRINUSE) {
-		return nil, fmt.Errorf("listen on %s: %w", addr, &InUseError{By: "another process"})
+		inUse := &InUseError{By: "another process"}
+		if listenHere(addr) {
+			inUse = inUseByUs()
+		}
+		return nil, fmt.Errorf("listen on %s: %w", addr, inUse)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("listen on %s: %w: choose a free port; the address must be assigned to this machine, and ports under 1024 need CAP_NET_BIND_SERVICE", addr, errors.Unwrap(err))
 	}
 	return ln, nil
+}
+
+// listenHere tells whether a listener of this process, whosever it is, keeps
+// others from addr.
+func listenHere(addr string) bool {
+	want, err := netip.ParseAddrPort(addr)
+	if err != nil {
+		return false
+	}
+	open, _ := os.ReadDir(ownDescriptors)
+	for _, entry := range open {
+		fd, err := strconv.Atoi(entry.Name())
+		if err != nil {
+			continue
+		}
+		if accepts, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ACCEPTCONN); err != nil || accepts == 0 {
+			continue
+		}
+		var ip netip.Addr
+		var port int
+		switch at, _ := unix.Getsockname(fd); at := at.(type) {
+		case *unix.SockaddrInet4:
+			ip, port = netip.AddrFrom4(at.Addr), at.Port
+		case *unix.SockaddrInet6:
+			ip, port = netip.AddrFrom16(at.Addr).Unmap(), at.Port
+		}
+		if port == int(want.Port()) && (ip == want.Addr().Unmap() || ip.IsUnspecified() || want.Addr().IsUnspecified()) {
+			return true
+		}
+	}
+	return false
 }
 
 // route serves what the SDKs ask for, and nothing to a browser that was lured

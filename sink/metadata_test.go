@@ -2,9 +2,12 @@ package sink
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net"
 	"net/http"
+	"os"
+	"os/exec"
 	"strings"
 	"testing"
 
@@ -155,8 +158,27 @@ func TestAPortThatIsTakenIsNamed(t *testing.T) {
 	m, _ := serveMetadata(t, d, 0, "bot")
 	second, err := NewMetadataServer(MetadataServerOptions{Listen: m.Addr().String(), Live: d.live()})
 	must(t, err)
-	wantError(t, second.Listen(), "another process listens there already")
+	wantError(t, second.Listen(), ownListener)
 	wantError(t, second.For("bot", false).Check(t.Context()), "listen on "+m.Addr().String())
+	proxy, err := NewProxyServer(ProxyServerOptions{Proxy: ProxyOptions{Listen: m.Addr().String()}, Live: d.live()})
+	must(t, err)
+	wantError(t, proxy.Listen(), ownListener)
+	// The status listener may be meant for all addresses.
+	if !listenHere(strings.Replace(m.Addr().String(), "127.0.0.1", "0.0.0.0", 1)) {
+		t.Error("the port on all addresses is not known to be ours")
+	}
+	others, err := net.Listen("tcp", "127.0.0.1:0")
+	must(t, err)
+	f, err := others.(*net.TCPListener).File()
+	must(t, err)
+	child := exec.CommandContext(t.Context(), "sleep", "1000")
+	child.ExtraFiles = []*os.File{f}
+	must(t, child.Start())
+	defer child.Wait()
+	defer child.Process.Kill()
+	must(t, errors.Join(f.Close(), others.Close()))
+	_, err = listenTCP(others.Addr().String())
+	wantError(t, err, "another process listens there already: stop it or choose another place")
 	wantError(t, m.Listen(), "it listens already")
 	_, err = NewMetadataServer(MetadataServerOptions{Listen: "0.0.0.0:1"})
 	wantError(t, err, "can be reached from outside")

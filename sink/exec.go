@@ -82,7 +82,7 @@ type heard struct {
 func NewExec(o ExecOptions, live ExecLive) (*Exec, error) {
 	var errs []error
 	if _, err := exec.LookPath(o.Command[0]); err != nil {
-		errs = append(errs, &refresher.Invalid{Field: "exec.command", Problem: fmt.Sprintf("%q: %v", o.Command[0], explainStart(err))})
+		errs = append(errs, &refresher.Invalid{Field: "exec.command", Problem: fmt.Sprintf("%q: %v", o.Command[0], process.ExplainStart(err))})
 	}
 	for _, name := range slices.Sorted(maps.Keys(o.Env)) {
 		field := "exec.env." + name
@@ -219,7 +219,7 @@ func (s *execSink) ID() string { return "exec:" + s.exec.opt.Command[0] }
 // Check implements [refresher.Sink].
 func (s *execSink) Check(context.Context) error {
 	_, err := exec.LookPath(s.exec.opt.Command[0])
-	return explainStart(err)
+	return process.ExplainStart(err)
 }
 
 // Publish implements [refresher.Sink].

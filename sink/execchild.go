@@ -110,5 +110,5 @@ func notStarted(err error) ending {
 	if errors.Is(err, exec.ErrNotFound) || errors.Is(err, os.ErrNotExist) {
 		code = codeNotFound
 	}
-	return ending{code, explainStart(err).Error()}
+	return ending{code, process.ExplainStart(err).Error()}
 }

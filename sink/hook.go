@@ -38,7 +38,7 @@ type Command struct{ Argv []string }
 // Check implements [Action].
 func (c Command) Check() error {
 	_, err := exec.LookPath(c.Argv[0])
-	return explainStart(err)
+	return process.ExplainStart(err)
 }
 
 // Do implements [Action]. What the program prints goes nowhere: it may be
@@ -61,35 +61,9 @@ func (c Command) Do(ctx context.Context, processes *process.Owner, env []string)
 	case ctx.Err() != nil:
 		return errors.New("it was killed: the daemon ends")
 	case errors.As(err, &exit):
-		return errors.New(describeEnd(exit.ProcessState) + ": run it by hand as the same user, what it prints is not kept")
+		return errors.New(process.DescribeEnd(exit.ProcessState) + ": run it by hand as the same user, what it prints is not kept")
 	}
-	return explainStart(err)
-}
-
-// explainStart says why a program cannot be started.
-func explainStart(err error) error {
-	var errno syscall.Errno
-	switch {
-	case err == nil:
-		return nil
-	case errors.Is(err, exec.ErrNotFound), errors.Is(err, fs.ErrNotExist):
-		return errors.New("there is no such program: give its full path, or install it; PATH is the daemon's")
-	case errors.Is(err, fs.ErrPermission):
-		return errors.New("it must not be executed by this user: check its mode and that of its directories")
-	case errors.Is(err, exec.ErrDot):
-		return errors.New("it was found in the current directory only: give its full path")
-	case errors.As(err, &errno):
-		return fmt.Errorf("it cannot be started: %w", errno)
-	}
-	return errors.New("it cannot be started")
-}
-
-// describeEnd says how a program ended.
-func describeEnd(p *os.ProcessState) string {
-	if status, ok := p.Sys().(syscall.WaitStatus); ok && status.Signaled() {
-		return fmt.Sprintf("it was ended by signal %d (%s)", int(status.Signal()), status.Signal())
-	}
-	return fmt.Sprintf("it failed with exit code %d", p.ExitCode())
+	return process.ExplainStart(err)
 }
 
 // Systemctl makes the action that restarts or reloads a unit. It does not wait

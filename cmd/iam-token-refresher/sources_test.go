@@ -262,10 +262,10 @@ func TestSourceThatNeverWorkedIsExplained(t *testing.T) {
 		},
 		"a revoked login": {"oauth_token: {file: $S/oauth.token}", "UNAUTHENTICATED", both(copyOf("oauth.token"), revokeLogin)},
 		"a program that is not there": {
-			"command: {argv: [/nonexistent/yc]}", "run /nonexistent/yc: there is no such program: give its full path in argv, or install it", nil,
+			"command: {argv: [/nonexistent/yc]}", "run /nonexistent/yc: there is no such program: give its full path, or install it", nil,
 		},
 		"a program that must not run": {
-			"command: {argv: [$S/yc]}", "it must not be executed by this user: check its mode", holding("yc", "echo"),
+			"command: {argv: [$S/yc]}", "permission denied: this user may not execute it: check its mode", holding("yc", "echo"),
 		},
 		"a file that is not there": {"token_file: {path: $S/none}", "token file .*/none does not exist: check the path", nil},
 		"an account that may not be acted for": {

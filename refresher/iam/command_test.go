@@ -67,7 +67,7 @@ func TestCommandThatGivesNoTokenSaysWhy(t *testing.T) {
 		"is killed":             {shell(`kill -SEGV $$`), []string{"signal 11", "segmentation fault"}},
 		"does not exist":        {CommandOptions{Argv: []string{"/nonexistent/yc"}}, []string{"run /nonexistent/yc", "no such program", "full path"}},
 		"is not in PATH":        {CommandOptions{Argv: []string{"no-such-program-anywhere"}}, []string{"no such program", "PATH is the daemon's"}},
-		"is not executable":     {CommandOptions{Argv: []string{notExecutable}}, []string{"must not be executed"}},
+		"is not executable":     {CommandOptions{Argv: []string{notExecutable}}, []string{"permission denied: this user may not execute it", "check its mode"}},
 		"prints nothing":        {shell(`true`), []string{"its output (0 bytes) is empty"}},
 		"prints several lines":  {shell(`echo "$1"; echo "$1"`, secret), []string{"has 2 lines"}},
 		"prints words":          {shell(`echo "the token is $1"`, secret), []string{"a blank"}},

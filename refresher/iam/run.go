@@ -4,10 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"os/exec"
-	"syscall"
 	"time"
 
 	"iam-token-refresher/refresher/process"
@@ -78,26 +76,18 @@ func run(ctx context.Context, processes *process.Owner, argv []string, timeout t
 
 func explainExit(err error) error {
 	var exit *exec.ExitError
+	var start *process.StartError
 	switch {
 	case err == nil:
 		return nil
+	case errors.As(err, &exit) && exit.Exited():
+		return &runError{problem: process.DescribeEnd(exit.ProcessState), remedy: "run it by hand as the same user", exited: true}
 	case errors.As(err, &exit):
-		if status, ok := exit.Sys().(syscall.WaitStatus); ok && status.Signaled() {
-			return &runError{problem: fmt.Sprintf("it was ended by signal %d (%s)", int(status.Signal()), status.Signal())}
-		}
-		return &runError{problem: fmt.Sprintf("it failed with exit code %d", exit.ExitCode()), remedy: "run it by hand as the same user", exited: true}
-	case errors.Is(err, exec.ErrNotFound), errors.Is(err, fs.ErrNotExist):
-		return &runError{problem: "there is no such program", remedy: "give its full path in argv, or install it; PATH is the daemon's"}
-	case errors.Is(err, fs.ErrPermission):
-		return &runError{problem: "it must not be executed by this user", remedy: "check its mode and that of its directories"}
-	case errors.Is(err, exec.ErrDot):
-		return &runError{problem: "it was found in the current directory only", remedy: "give its full path in argv"}
+		return &runError{problem: process.DescribeEnd(exit.ProcessState)}
+	case errors.As(process.ExplainStart(err), &start):
+		return &runError{problem: start.Problem, remedy: start.Remedy}
 	}
-	var errno syscall.Errno
-	if errors.As(err, &errno) {
-		return &runError{problem: "it cannot be started: " + errno.Error()}
-	}
-	return &runError{problem: "it cannot be started"}
+	return err
 }
 
 // head keeps the beginning of a stream and calls full when there is more.

@@ -234,3 +234,29 @@ func TestChildrenAreNotToldWhatIsForUsAlone(t *testing.T) {
 		t.Errorf("they get %q, not %q", got, want)
 	}
 }
+
+func TestWhyAProgramDoesNotStartIsSaidWithWhatToDo(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	file := func(name string, mode os.FileMode) string {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte("\x00\x01"), mode); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	for program, want := range map[string]string{
+		filepath.Join(dir, "none"): "there is no such program: give its full path",
+		"no-such-program-anywhere": "there is no such program: give its full path",
+		file("data", 0o600):        "permission denied: this user may not execute it: check its mode",
+		file("garbage", 0o700):     "it cannot be started: exec format error",
+	} {
+		var start *StartError
+		if err := ExplainStart(New().Run(exec.Command(program), Phases{})); !errors.As(err, &start) || !strings.HasPrefix(err.Error(), want) {
+			t.Errorf("%s: %v", program, err)
+		}
+	}
+	if err := ExplainStart(nil); err != nil {
+		t.Errorf("nothing is explained as %v", err)
+	}
+}

@@ -69,8 +69,8 @@ func startChild(o ExecOptions, processes *process.Owner, env []string, group boo
 	}
 }
 
-// leave is called between the program's end and that of its number.
-func (c *child) leave() {
+// leave is called after the program's end and before its PID is reaped.
+func (c *child) leave(bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.gone = true

@@ -48,10 +48,11 @@ func (c Command) Do(ctx context.Context, processes *process.Owner, env []string)
 	cmd := exec.CommandContext(ctx, c.Argv[0], c.Argv[1:]...)
 	cmd.Env = append(process.Environment(os.Environ()), env...)
 	process.InGroup(cmd)
-	err := processes.Run(cmd, process.Phases{})
-	if err != nil && cmd.Process != nil {
-		_ = process.KillGroup(cmd)
-	}
+	err := processes.Run(cmd, process.Phases{Ended: func(ok bool) {
+		if !ok {
+			_ = process.KillGroup(cmd)
+		}
+	}})
 	var exit *exec.ExitError
 	switch {
 	case err == nil:

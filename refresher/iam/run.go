@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
+	"sync"
 	"time"
 
 	"iam-token-refresher/refresher/process"
@@ -48,19 +50,25 @@ func run(ctx context.Context, processes *process.Owner, argv []string, timeout t
 	stderr := &tail{limit: maxStderr}
 	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
 	cmd.Env = process.Environment(os.Environ())
-	cmd.Stdout, cmd.Stderr = stdout, stderr
 	process.InGroup(cmd)
-	cmd.WaitDelay = pipeDelay
-
-	err := processes.Run(cmd, process.Phases{})
-	if err != nil && cmd.Process != nil {
+	var pipes pipes
+	defer pipes.close()
+	var err error
+	if cmd.Stdout, err = pipes.to(stdout); err != nil {
+		return result{}, err
+	}
+	if cmd.Stderr, err = pipes.to(stderr); err != nil {
+		return result{}, err
+	}
+	err = processes.Run(cmd, process.Phases{Started: pipes.started, Ended: func(ok bool) {
 		// Children that a failed command leaves behind, or that hold the output
-		// of one that is done, would be more at every mint.
-		_ = process.KillGroup(cmd)
-	}
-	if errors.Is(err, exec.ErrWaitDelay) {
-		err = nil // it is done and said what it had to say
-	}
+		// of one that is done, would be more at every mint. The group's number
+		// may be another's once the command was waited for: WaitDelay is later.
+		if held := pipes.held(pipeDelay); held || !ok {
+			_ = process.KillGroup(cmd)
+		}
+	}})
+	pipes.close()
 	output := result{stdout: stdout.data, stderr: stderr.data}
 	if cause := context.Cause(ctx); cause != nil && err != nil {
 		switch {
@@ -88,6 +96,51 @@ func explainExit(err error) error {
 		return &runError{problem: start.Problem, remedy: start.Remedy}
 	}
 	return err
+}
+
+// pipes pass on what a command prints.
+type pipes struct {
+	theirs, ours []*os.File
+	copying      sync.WaitGroup
+}
+
+// to makes the end of a pipe for the command. What comes out of it goes to w.
+func (p *pipes) to(w io.Writer) (*os.File, error) {
+	from, to, err := os.Pipe()
+	if err != nil {
+		return nil, &runError{problem: "it cannot be started: " + err.Error()}
+	}
+	p.ours, p.theirs = append(p.ours, from), append(p.theirs, to)
+	p.copying.Go(func() { _, _ = io.Copy(w, from) })
+	return to, nil
+}
+
+// started leaves the command's ends to it.
+func (p *pipes) started() {
+	for _, f := range p.theirs {
+		f.Close()
+	}
+}
+
+// held tells whether somebody has the command's ends open for longer than that.
+func (p *pipes) held(patience time.Duration) bool {
+	done := make(chan struct{})
+	go func() { p.copying.Wait(); close(done) }()
+	select {
+	case <-done:
+		return false
+	case <-time.After(patience):
+		return true
+	}
+}
+
+// close ends the copying. It may be called again.
+func (p *pipes) close() {
+	p.started()
+	for _, f := range p.ours {
+		f.Close()
+	}
+	p.copying.Wait()
 }
 
 // head keeps the beginning of a stream and calls full when there is more.

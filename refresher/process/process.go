@@ -9,6 +9,7 @@
 package process
 
 import (
+	"os"
 	"os/exec"
 	"runtime"
 	"sync"
@@ -35,10 +36,10 @@ func New() *Owner {
 type Phases struct {
 	// Started is called once the program runs.
 	Started func()
-	// Ended is called when it has ended and was not waited for: its number,
-	// and that of its process group, are still nobody else's. (On systems
-	// other than Linux it was waited for, and they may be.)
-	Ended func()
+	// Ended is called when it has ended, ok with exit code 0, and was not
+	// waited for: its number, and that of its process group, are still nobody
+	// else's. (On systems other than Linux it was waited for, and they may be.)
+	Ended func(ok bool)
 }
 
 // Run starts cmd and waits for its end, as [exec.Cmd.Run] does. On Linux the
@@ -49,6 +50,7 @@ func (o *Owner) Run(cmd *exec.Cmd, p Phases) error {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	dieWithUs(cmd)
+	reap := untilReaped(cmd)
 	if err := o.start(cmd); err != nil {
 		return err
 	}
@@ -56,16 +58,42 @@ func (o *Owner) Run(cmd *exec.Cmd, p Phases) error {
 	if p.Started != nil {
 		p.Started()
 	}
-	if p.Ended == nil {
-		return cmd.Wait()
+	ended := p.Ended
+	if ended == nil {
+		ended = func(bool) {}
 	}
-	if awaitEnd(cmd.Process.Pid) {
-		p.Ended()
-		return cmd.Wait()
+	ok, seen := awaitEnd(cmd.Process.Pid)
+	if seen {
+		ended(ok)
+		reap()
 	}
 	err := cmd.Wait()
-	p.Ended()
+	if !seen {
+		ended(err == nil)
+	}
 	return err
+}
+
+// untilReaped has the command's context do nothing any more once reap was
+// called: what it kills may be somebody else's then.
+func untilReaped(cmd *exec.Cmd) (reap func()) {
+	var mu sync.Mutex
+	reaped := false
+	if cancel := cmd.Cancel; cancel != nil {
+		cmd.Cancel = func() error {
+			mu.Lock()
+			defer mu.Unlock()
+			if reaped {
+				return os.ErrProcessDone
+			}
+			return cancel()
+		}
+	}
+	return func() {
+		mu.Lock()
+		defer mu.Unlock()
+		reaped = true
+	}
 }
 
 // start makes a fork and the note of its number one step to whoever reaps.

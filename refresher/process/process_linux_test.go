@@ -149,8 +149,11 @@ func TestItsNumberIsStillItsOwnWhenAProgramHasEnded(t *testing.T) {
 		cmd := exec.Command("sh", "-c", "exit 7")
 		err := o.Run(cmd, Phases{
 			Started: func() { order = append(order, "started") },
-			Ended: func() {
+			Ended: func(ok bool) {
 				order = append(order, "ended")
+				if ok {
+					t.Errorf("%s: exit code 7 is taken for a success", name)
+				}
 				if err := syscall.Kill(cmd.Process.Pid, 0); err != nil {
 					t.Errorf("%s: process %d is not there any more: %v", name, cmd.Process.Pid, err)
 				}
@@ -163,6 +166,51 @@ func TestItsNumberIsStillItsOwnWhenAProgramHasEnded(t *testing.T) {
 		if got := strings.Join(order, " "); got != "started ended" {
 			t.Errorf("%s: the phases were %q", name, got)
 		}
+	}
+}
+
+func TestItIsKnownBeforeAProgramIsWaitedForWhetherItSucceeded(t *testing.T) {
+	t.Parallel()
+	for script, want := range map[string]bool{"exit 0": true, "exit 1": false, "exit 255": false, "kill -9 $$": false, "sleep 1000 & exit 0": true} {
+		cmd := exec.CommandContext(t.Context(), "sh", "-c", script)
+		InGroup(cmd)
+		err := New().Run(cmd, Phases{Ended: func(ok bool) {
+			if ok != want {
+				t.Errorf("%s: a success: %v", script, ok)
+			}
+			if err := KillGroup(cmd); err != nil {
+				t.Errorf("%s: kill its group: %v", script, err)
+			}
+		}})
+		if (err == nil) != want {
+			t.Errorf("%s: it ended with %v", script, err)
+		}
+	}
+}
+
+func TestNobodyIsKilledInThePlaceOfAProgramThatWasWaitedFor(t *testing.T) {
+	t.Parallel()
+	// Stands for a group that has got the number since.
+	stranger := exec.CommandContext(t.Context(), "sleep", "1000")
+	InGroup(stranger)
+	if err := stranger.Start(); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(t.Context(), "true")
+	InGroup(cmd)
+	cmd.Cancel = func() error { return KillGroup(stranger) }
+	if err := New().Run(cmd, Phases{}); err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Cancel(); !errors.Is(err, os.ErrProcessDone) {
+		t.Errorf("the end of its context says %v", err)
+	}
+	if err := stranger.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	var exit *exec.ExitError
+	if err := stranger.Wait(); !errors.As(err, &exit) || exit.Sys().(syscall.WaitStatus).Signal() != syscall.SIGTERM {
+		t.Errorf("the stranger ended with %v", err)
 	}
 }
 

@@ -32,12 +32,16 @@ func coreLimit() (l limit) {
 // give sets a child's limit, which it got from us.
 func (l limit) give(pid int) { _ = unix.Prlimit(pid, unix.RLIMIT_CORE, &l.Rlimit, nil) }
 
-// awaitEnd returns true when a child has ended, and leaves it to be waited for.
-func awaitEnd(pid int) bool {
+// awaitEnd waits for the end of a child, ok with exit code 0, and leaves it to be
+// waited for; seen is false where that cannot be done.
+func awaitEnd(pid int) (ok, seen bool) {
 	var info unix.Siginfo
-	for errors.Is(unix.Waitid(unix.P_PID, pid, &info, unix.WEXITED|unix.WNOWAIT, nil), unix.EINTR) {
+	err := error(unix.EINTR)
+	for errors.Is(err, unix.EINTR) {
+		err = unix.Waitid(unix.P_PID, pid, &info, unix.WEXITED|unix.WNOWAIT, nil)
 	}
-	return true
+	const exited = 1 // CLD_EXITED
+	return info.Code == exited && childOf(&info).status == 0, err == nil
 }
 
 // Reap waits for the orphans that are left to us, until ctx is done. Where we
@@ -88,9 +92,20 @@ func endedChild() int {
 	if err := unix.Waitid(unix.P_ALL, 0, &info, unix.WEXITED|unix.WNOWAIT|unix.WNOHANG, nil); err != nil || info.Signo == 0 {
 		return 0 // no children at all, or none that has ended
 	}
-	// si_pid (sigaction(2)) comes first in a union behind three numbers, which
-	// is aligned as pointers are.
+	return int(childOf(&info).pid)
+}
+
+// childInfo is what a [unix.Siginfo] says of a child.
+type childInfo struct {
+	pid    int32
+	uid    uint32
+	status int32 // its exit code, or a signal
+}
+
+// childOf reads the union behind the three numbers that info begins with, which
+// is aligned as pointers are; see sigaction(2).
+func childOf(info *unix.Siginfo) *childInfo {
 	const align = unsafe.Sizeof(uintptr(0))
 	const offset = (3*4 + align - 1) / align * align
-	return int(*(*int32)(unsafe.Add(unsafe.Pointer(&info), offset)))
+	return (*childInfo)(unsafe.Add(unsafe.Pointer(info), offset))
 }

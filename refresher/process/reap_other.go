@@ -12,7 +12,7 @@ import (
 func dieWithUs(*exec.Cmd) {}
 
 // awaitEnd: an end cannot be seen here without waiting for it.
-func awaitEnd(int) bool { return false }
+func awaitEnd(int) (ok, seen bool) { return false, false }
 
 // limit: a child's cannot be set here. Ours is only lowered softly, so that it
 // can raise it again.

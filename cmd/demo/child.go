@@ -62,20 +62,30 @@ func startChild(name string, onLine func(string), program string, args ...string
 	return c, nil
 }
 
-// stop ends the process and whatever it started, and waits for the end.
+// stop ends the process and whatever of what it started holds its output, and
+// waits for the end. Once they are over the number of their group may be somebody
+// else's.
 func (c *child) stop() {
 	if c == nil {
 		return
 	}
-	_ = syscall.Kill(-c.pid, syscall.SIGTERM)
+	c.signal(syscall.SIGTERM)
 	timer := time.NewTimer(c.grace)
 	defer timer.Stop()
 	select {
 	case <-c.done:
 	case <-timer.C:
+		c.signal(syscall.SIGKILL)
 	}
-	_ = syscall.Kill(-c.pid, syscall.SIGKILL)
 	<-c.done
+}
+
+func (c *child) signal(s syscall.Signal) {
+	select {
+	case <-c.done:
+	default:
+		_ = syscall.Kill(-c.pid, s)
+	}
 }
 
 // ended says that the process ended on its own, which it should not.

@@ -3,6 +3,7 @@ package main
 import (
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -57,6 +58,30 @@ func TestAChildThatEndsByItselfIsNoticed(t *testing.T) {
 		t.Error(err)
 	}
 	c.stop()
+}
+
+func TestStoppingAChildThatIsOverDisturbsNobodyElse(t *testing.T) {
+	t.Parallel()
+	c, err := startChild("a shell", func(string) {}, "/bin/sh", "-c", "exit 3")
+	if err != nil {
+		t.Fatal(err)
+	}
+	<-c.done
+	ready := make(chan struct{}, 1)
+	stranger, err := startChild("a stranger", func(string) { ready <- struct{}{} }, "/bin/sh", "-c", `trap "exit 7" USR1; echo ready; while :; do sleep 0.02; done`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	<-ready
+	c.pid = stranger.pid // it has got the number
+	c.stop()
+	if err := syscall.Kill(stranger.pid, syscall.SIGUSR1); err != nil {
+		t.Error(err)
+	}
+	<-stranger.done
+	if stranger.err == nil || stranger.err.Error() != "exit status 7" {
+		t.Errorf("the stranger ended with %v", stranger.err)
+	}
 }
 
 func TestAProgramThatIsNotThereIsNamed(t *testing.T) {

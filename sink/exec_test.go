@@ -215,8 +215,8 @@ func TestWhatMayBeEndingOfAnInterruptIsNotRestarted(t *testing.T) {
 		Exec:        &Exec{opt: ExecOptions{Tokens: make([]ExecToken, 1), Restart: true, StopTimeout: 5 * time.Second}},
 		interrupted: execTime, wanted: execTime.Add(time.Second),
 	}
-	if got, want := s.due(), execTime.Add(farewell); !got.Equal(want) {
-		t.Errorf("a restart is due %s after a SIGINT, not after %s", got.Sub(execTime), farewell)
+	if got, want := s.due(), execTime.Add(sigintGrace); !got.Equal(want) {
+		t.Errorf("a restart is due %s after a SIGINT, not after %s", got.Sub(execTime), sigintGrace)
 	}
 	s.opt.Restart = false
 	if got := s.due(); !got.Equal(s.wanted) {
@@ -274,7 +274,7 @@ func TestAClockThatIsSetBackMakesNoWaitLonger(t *testing.T) {
 		"soon after the start":         {func(s *supervisor) { s.startedAt = at }, 30 * time.Second},
 		"soon after another signal":    {func(s *supervisor) { s.opt.Restart, s.opt.Signal, s.toldAt = false, 1, at }, 30 * time.Second},
 		"for the value of another":     {func(s *supervisor) { s.opt.Tokens = make([]ExecToken, 2) }, 30 * time.Second},
-		"soon after an interrupt":      {func(s *supervisor) { s.interrupted = at }, farewell},
+		"soon after an interrupt":      {func(s *supervisor) { s.interrupted = at }, sigintGrace},
 		"with nothing that came first": {func(*supervisor) {}, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -307,7 +307,7 @@ func TestAFailureLongAfterAnInterruptIsOneAlsoWhenTheClockWasSetBack(t *testing.
 	s.interrupted = s.now()
 	clock.now = execTime
 	s.wake() // the alarm tells of every step
-	clock.now = execTime.Add(2 * farewell)
+	clock.now = execTime.Add(2 * sigintGrace)
 	if err := s.ended(ending{code: 1}); err != nil {
 		t.Errorf("it is not started again: %v", err)
 	}

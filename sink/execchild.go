@@ -18,7 +18,7 @@ type child struct {
 	ended chan ending
 
 	mu   sync.Mutex
-	gone bool // its number may be somebody else's from now on
+	gone bool // its PID may be somebody else's from now on
 }
 
 // ending is how a program ended.

@@ -215,7 +215,7 @@ func (f *forward) answered(resp *http.Response) error {
 	return nil
 }
 
-// failed answers when there is no answer of the API.
+// failed answers when there is no response from the API.
 func (f *forward) failed(w http.ResponseWriter, r *http.Request, err error) {
 	var none *noValue
 	switch {
@@ -223,14 +223,14 @@ func (f *forward) failed(w http.ResponseWriter, r *http.Request, err error) {
 		f.endpoint.count(readUnavailable)
 		now := f.hub.live.Now()
 		w.Header().Set("Retry-After", strconv.Itoa(retryAfter(none.status, now)))
-		refuse(w, http.StatusServiceUnavailable, "no request can be made: "+missing(none.status, now))
+		refuse(w, http.StatusServiceUnavailable, "no valid token to forward with: "+missing(none.status, now))
 	case r.Context().Err() != nil, errors.Is(err, errClient):
 		panic(http.ErrAbortHandler) // nobody is there to be told
 	default:
 		f.endpoint.count(readFailed)
 		why := trouble(err)
 		if f.noted.now() && !f.failing.Swap(true) {
-			f.hub.log.Warn("the proxy gets no answer of the API: its clients get 502", "sink", f.endpoint.id, "host", f.up.URL.Host, "error", why)
+			f.hub.log.Warn("no response from the API; clients get 502", "sink", f.endpoint.id, "host", f.up.URL.Host, "error", why)
 		}
 		refuse(w, http.StatusBadGateway, "no answer of "+f.up.URL.Host+": "+why)
 	}

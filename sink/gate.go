@@ -12,6 +12,20 @@ import (
 	"time"
 )
 
+// The words of this file, turns.go and hurry.go:
+//
+//   - gate: admission control, how many connections there are, in all and per user.
+//   - turn: a request slot. A connection has one from the first byte of a request
+//     until the answer is written; only then net/http knows it.
+//   - crowd: the pool of request slots, shared fairly among users, with a queue
+//     for each.
+//   - rest: a keep-alive connection between requests, idle and without a slot.
+//   - linger: the short while that a slot is kept after an answer, in case the
+//     next request follows at once.
+//   - hurry: reclaiming slots from slow clients while others wait for one.
+//   - leisure: a request that is exempt from that, such as an upload through a
+//     proxy.
+
 // conn is an accepted connection with what is known of its other end.
 type conn struct {
 	net.Conn
@@ -156,14 +170,13 @@ func (g *gate) full(uid uint32) (full bool, of uint32) {
 
 func anyConn(*conn) bool { return true }
 
-// evictOne closes the oldest connection, of those that of names, that never
-// sent a whole request, or else the oldest that is not being answered. It tells
-// whether there was one.
-func (g *gate) evictOne(of func(*conn) bool) bool {
+// evictOne closes, among matching connections, the oldest that never sent a
+// whole request, else the oldest idle one. It tells whether there was one.
+func (g *gate) evictOne(match func(*conn) bool) bool {
 	g.mu.Lock()
 	var victim *conn
 	for c := range g.conns {
-		if c.serving.Load() || !of(c) {
+		if c.serving.Load() || !match(c) {
 			continue
 		}
 		if victim == nil || victim.served.Load() && !c.served.Load() ||

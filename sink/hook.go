@@ -113,7 +113,7 @@ type DoubtfulError struct{ Doubt string }
 
 func (e *DoubtfulError) Error() string { return e.Doubt }
 
-// Signal sends a signal to the process whose number is in a file.
+// Signal sends a signal to the process whose PID is in a file.
 type Signal struct {
 	PIDFile string
 	Signal  syscall.Signal
@@ -159,18 +159,18 @@ func (s Signal) send(pid int, signal syscall.Signal) error {
 func (s Signal) find() (int, error) {
 	f, err := os.OpenFile(s.PIDFile, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
-		return 0, fmt.Errorf("read the number of the process: %w", err)
+		return 0, fmt.Errorf("read the PID: %w", err)
 	}
 	defer f.Close()
 	text := make([]byte, maxPIDFile)
 	n, err := f.Read(text)
 	info, statErr := f.Stat()
 	if err := errors.Join(err, statErr); err != nil {
-		return 0, fmt.Errorf("read the number of the process: %w", err)
+		return 0, fmt.Errorf("read the PID: %w", err)
 	}
 	pid, err := strconv.Atoi(strings.TrimSpace(string(text[:n])))
 	if err != nil || pid < 2 || n == maxPIDFile || !info.Mode().IsRegular() {
-		return 0, fmt.Errorf("%s does not hold the number of a process", s.PIDFile)
+		return 0, fmt.Errorf("%s does not hold a PID", s.PIDFile)
 	}
 	return pid, nil
 }

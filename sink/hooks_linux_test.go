@@ -399,7 +399,7 @@ func TestASignalGoesToTheProcessInTheFile(t *testing.T) {
 			t.Fatal(err)
 		}
 		if err := s.Do(t.Context(), nil, nil); err == nil {
-			t.Errorf("%q is taken for the number of a process", text)
+			t.Errorf("%q is taken for a PID", text)
 		}
 	}
 }

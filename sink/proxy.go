@@ -139,7 +139,7 @@ func (p *ProxyServer) Close(ctx context.Context) error {
 func (p *ProxyServer) route(w http.ResponseWriter, r *http.Request) {
 	e := p.table.Load().standard
 	if e == nil {
-		refuse(w, http.StatusServiceUnavailable, "no token is here: the configuration is about to change")
+		refuse(w, http.StatusServiceUnavailable, "configuration reload in progress: try again")
 		return
 	}
 	if p.unixSocket == nil && (!localHost(r.Host) || fromBrowser(r.Header) || len(r.Header["X-Forwarded-For"]) > 0) {

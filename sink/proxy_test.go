@@ -496,7 +496,7 @@ func TestAnAPIThatIsAwayIsSaidOnceAndQuotedNever(t *testing.T) {
 		wantAnswer(t, ask(t, c, http.MethodGet, "/v3/myself"), 502, "closed before an answer came")
 	}
 	text := log.String()
-	if strings.Count(text, "gets no answer of the API") != 1 || strings.Count(text, "reaches the API again") != 1 || strings.Contains(text, "rubbish") {
+	if strings.Count(text, "no response from the API; clients get 502") != 1 || strings.Count(text, "reaches the API again") != 1 || strings.Contains(text, "rubbish") {
 		t.Errorf("it logs\n%s", text)
 	}
 	if reads := e.Reads(); reads["failed"] != 23 || reads["ok"] != 3 {

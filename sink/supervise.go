@@ -24,11 +24,11 @@ const (
 	againMost  = time.Minute
 )
 
-// farewell is for how long after a SIGINT the end of a program is taken for the
-// answer, where StopTimeout is not longer. To start what somebody wanted to end
+// sigintGrace is for how long after a SIGINT the end of a program is taken for
+// the answer, where StopTimeout is not longer. To start what somebody wanted to end
 // does more harm than to end with what has failed soon after; servers commonly
 // take half a minute to drain.
-const farewell = againMost
+const sigintGrace = againMost
 
 // supervisor is a run of an Exec.
 type supervisor struct {
@@ -161,19 +161,19 @@ func (s *supervisor) due() time.Time {
 		}
 	}
 	// What may be about to end for good is not to be started again.
-	if soonest := s.livedThrough(); s.opt.Restart && due.Before(soonest) {
+	if soonest := s.survivedInterruptAt(); s.opt.Restart && due.Before(soonest) {
 		due = soonest
 	}
 	return due
 }
 
-// livedThrough is from when on a SIGINT that came has not ended the program;
-// zero if none came.
-func (s *supervisor) livedThrough() time.Time {
+// survivedInterruptAt is from when on a SIGINT that came counts as survived; zero
+// if none came.
+func (s *supervisor) survivedInterruptAt() time.Time {
 	if s.interrupted.IsZero() {
 		return time.Time{}
 	}
-	return s.interrupted.Add(max(farewell, s.opt.StopTimeout))
+	return s.interrupted.Add(max(sigintGrace, s.opt.StopTimeout))
 }
 
 // byInterrupt tells whether a program that a SIGINT came to ended because of it:
@@ -181,7 +181,7 @@ func (s *supervisor) livedThrough() time.Time {
 // live through it. Who takes it for a word to go on with, as a shell does, and
 // fails long after, has failed.
 func (s *supervisor) byInterrupt(end ending, now time.Time) bool {
-	return !s.interrupted.IsZero() && (end.code == codeSignal+int(syscall.SIGINT) || now.Before(s.livedThrough()))
+	return !s.interrupted.IsZero() && (end.code == codeSignal+int(syscall.SIGINT) || now.Before(s.survivedInterruptAt()))
 }
 
 // wake is when there may be something to do without news, by the local clock.
@@ -227,7 +227,7 @@ func (s *supervisor) stop() {
 		return
 	}
 	s.stopping = true
-	s.interrupted = time.Time{} // one that it lived through
+	s.interrupted = time.Time{} // one that it survived
 	s.child.signal(s.opt.StopSignal, true)
 	s.child.signal(syscall.SIGCONT, true) // who is stopped hears no other
 	s.kill.Reset(s.opt.StopTimeout)

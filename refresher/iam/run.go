@@ -62,7 +62,7 @@ func run(ctx context.Context, processes *process.Owner, argv []string, timeout t
 	}
 	err = processes.Run(cmd, process.Phases{Started: pipes.started, Ended: func(ok bool) {
 		// Children that a failed command leaves behind, or that hold the output
-		// of one that is done, would be more at every mint. The group's number
+		// of one that is done, would be more at every mint. The group's ID
 		// may be another's once the command was waited for: WaitDelay is later.
 		if held := pipes.held(pipeDelay); held || !ok {
 			_ = process.KillGroup(cmd)

@@ -17,7 +17,7 @@ func InGroup(cmd *exec.Cmd) {
 }
 
 // KillGroup kills what is left of a started command's group. While any of it
-// lives, or the command was not waited for, the group's number is nobody else's:
+// lives, or the command was not waited for, the group's ID is nobody else's:
 // [Phases].Ended is the place to call it.
 func KillGroup(cmd *exec.Cmd) error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 

@@ -37,7 +37,7 @@ type Phases struct {
 	// Started is called once the program runs.
 	Started func()
 	// Ended is called when it has ended, ok with exit code 0, and was not
-	// waited for: its number, and that of its process group, are still nobody
+	// waited for: its PID, and the ID of its process group, are still nobody
 	// else's. (On systems other than Linux it was waited for, and they may be.)
 	Ended func(ok bool)
 }
@@ -96,7 +96,7 @@ func untilReaped(cmd *exec.Cmd) (reap func()) {
 	}
 }
 
-// start makes a fork and the note of its number one step to whoever reaps.
+// start makes a fork and the note of its PID one step to whoever reaps.
 func (o *Owner) start(cmd *exec.Cmd) error {
 	if o == nil {
 		return cmd.Start()
@@ -116,7 +116,7 @@ func (o *Owner) start(cmd *exec.Cmd) error {
 }
 
 // forget lets go of a process that was waited for. Until then an orphan that
-// got its number was left alone, hence the ring.
+// got its PID was left alone, hence the ring.
 func (o *Owner) forget(pid int) {
 	if o == nil {
 		return

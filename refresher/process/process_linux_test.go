@@ -102,7 +102,7 @@ func TestOrphansAreWaitedForAndCommandsKeepTheirExitCodes(t *testing.T) {
 	}
 }
 
-// parent starts a program that ignores SIGTERM, says its number, and waits.
+// parent starts a program that ignores SIGTERM, says its PID, and waits.
 func parent() int {
 	cmd := exec.Command("sh", "-c", `trap "" TERM HUP INT; echo $$; exec sleep 1000`)
 	cmd.Stdout = os.Stdout
@@ -142,7 +142,7 @@ func TestAProgramDoesNotOutliveAParentThatIsKilled(t *testing.T) {
 	_ = cmd.Wait()
 }
 
-func TestItsNumberIsStillItsOwnWhenAProgramHasEnded(t *testing.T) {
+func TestItsPIDIsStillItsOwnWhenAProgramHasEnded(t *testing.T) {
 	t.Parallel()
 	for name, o := range map[string]*Owner{"owned": New(), "not owned": nil} {
 		var order []string
@@ -190,7 +190,7 @@ func TestItIsKnownBeforeAProgramIsWaitedForWhetherItSucceeded(t *testing.T) {
 
 func TestNobodyIsKilledInThePlaceOfAProgramThatWasWaitedFor(t *testing.T) {
 	t.Parallel()
-	// Stands for a group that has got the number since.
+	// Stands for a group that has got its ID since.
 	stranger := exec.CommandContext(t.Context(), "sleep", "1000")
 	InGroup(stranger)
 	if err := stranger.Start(); err != nil {

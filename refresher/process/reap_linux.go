@@ -85,7 +85,7 @@ func (o *Owner) reapAll() {
 	}
 }
 
-// endedChild is the number of a child that has ended and was not waited for;
+// endedChild is the PID of a child that has ended and was not waited for;
 // 0 when there is none.
 func endedChild() int {
 	var info unix.Siginfo

@@ -162,6 +162,18 @@ func TestChildrenOfACommandDieWithIt(t *testing.T) {
 	})
 }
 
+func TestACommandIsDoneInTimeThoughItsOutputIsHeldForLonger(t *testing.T) {
+	t.Parallel()
+	path, gone := lifeline(t)
+	o := shell(`exec 9>"$1"; sleep 1000 & echo "$2"`, path, secret)
+	o.Timeout = pipeDelay * 9 / 10
+	m, err := source(t, newCloud(t, Config{}), o).Mint(t.Context())
+	if err != nil || m.Value.Reveal() != secret {
+		t.Errorf("%d bytes, %v", m.Value.Len(), err)
+	}
+	gone()
+}
+
 func TestCommandEndsBeforeItsMintSoThatTheErrorNamesIt(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)

@@ -60,7 +60,9 @@ func run(ctx context.Context, processes *process.Owner, argv []string, timeout t
 	if cmd.Stderr, err = pipes.to(stderr); err != nil {
 		return result{}, err
 	}
+	done := false
 	err = processes.Run(cmd, process.Phases{Started: pipes.started, Ended: func(ok bool) {
+		done = ok
 		// Children that a failed command leaves behind, or that hold the output
 		// of one that is done, would be more at every mint. The group's ID
 		// may be another's once the command was waited for: WaitDelay is later.
@@ -69,6 +71,9 @@ func run(ctx context.Context, processes *process.Owner, argv []string, timeout t
 		}
 	}})
 	pipes.close()
+	if done {
+		err = nil // the time was up for who held its output
+	}
 	output := result{stdout: stdout.data, stderr: stderr.data}
 	if cause := context.Cause(ctx); cause != nil && err != nil {
 		switch {

@@ -18,6 +18,7 @@ import (
 // headerTemplate makes one header of a value.
 type headerTemplate struct {
 	name  string // canonical
+	text  string // of the value, from the configuration: what a file holds may be secret
 	value template.Template
 }
 
@@ -70,6 +71,7 @@ func parseHeaders(headers map[string]string) ([]headerTemplate, error) {
 			mistakes = append(mistakes, &refresher.Invalid{Field: "headers." + name, Problem: "is given twice, in another spelling"})
 			continue
 		}
+		h.text = headers[name]
 		list = append(list, h)
 	}
 	if len(mistakes) == 0 && !sendsValue(list) {

@@ -110,19 +110,19 @@ func (o HTTPOptions) New(c Config) (refresher.Probe, error) {
 	if err != nil {
 		return nil, err
 	}
-	p.target = o.target(u, p)
+	p.target = target(p)
 	return p, nil
 }
 
 // target names what a verdict depends on. What may hold secrets is in it as a
 // short hash (the query), or by name only (a headers file).
-func (o HTTPOptions) target(u *url.URL, p *api) string {
+func target(p *api) string {
 	h := sha256.New()
-	_, _ = fmt.Fprintf(h, "%q %v %v", u.RawQuery, p.accepted, p.rejected)
+	_, _ = fmt.Fprintf(h, "%q %v %v", p.url.RawQuery, p.accepted, p.rejected)
 	for _, header := range p.headers {
-		_, _ = fmt.Fprintf(h, " %q=%q", header.name, o.Headers[header.name])
+		_, _ = fmt.Fprintf(h, " %q=%q", header.name, header.text)
 	}
-	return fmt.Sprintf("http %s (settings %.4x)", plainURL(u), h.Sum(nil))
+	return fmt.Sprintf("http %s (settings %.4x)", plainURL(p.url), h.Sum(nil))
 }
 
 // plainURL is an address without its query, which may hold a key.

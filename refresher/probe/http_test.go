@@ -217,6 +217,12 @@ func TestTargetChangesWithWhatAVerdictDependsOn(t *testing.T) {
 		}
 		return p.Target()
 	}
+	tenant := func(name, value string) string {
+		return target(func(o *probe.HTTPOptions) { o.Headers[name] = value })
+	}
+	if tenant("x-tenant", "A") == tenant("x-tenant", "B") || tenant("x-tenant", "A") != tenant("X-Tenant", "A") {
+		t.Error("the spelling of a header's name matters")
+	}
 	same := target(func(*probe.HTTPOptions) {})
 	if again := target(func(o *probe.HTTPOptions) { o.Accepted = []int{200} }); again != same {
 		t.Errorf("%s and %s differ", same, again)

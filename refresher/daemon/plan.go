@@ -377,7 +377,8 @@ func (p *planner) source(t *config.Token) (refresher.Source, error) {
 			}
 		}
 		if t.Source.Impersonate != "" {
-			source = iam.Impersonate(p.cloud, source, t.Source.Impersonate)
+			own := &remembering{Source: source, filter: p.filter, purpose: "to impersonate " + t.Source.Impersonate + ", "}
+			source = iam.Impersonate(p.cloud, own, t.Source.Impersonate)
 		}
 		return &remembering{Source: source, filter: p.filter}, nil
 	})

@@ -12,18 +12,21 @@ import (
 type remembering struct {
 	refresher.Source
 	filter *redact.Filter
+	// purpose tells apart sources of one identity that have values of their own.
+	purpose string
 }
 
 // Mint implements [refresher.Source].
 func (s *remembering) Mint(ctx context.Context) (refresher.Minted, error) {
 	m, err := s.Source.Mint(ctx)
 	if err == nil {
-		s.filter.Remember(s.Identity(), m.Value)
+		s.filter.Remember(s.purpose+s.Identity(), m.Value)
 	}
 	return m, err
 }
 
-// rememberingStore is a store whose loaded values the log's filter knows.
+// rememberingStore is a store whose values the log's filter knows for as long as
+// they are a token's, however often others of the same identity mint.
 type rememberingStore struct {
 	refresher.Store
 	filter *redact.Filter
@@ -33,7 +36,17 @@ type rememberingStore struct {
 func (s *rememberingStore) Load(token, fingerprint string) (refresher.Version, refresher.Finding, bool, error) {
 	v, f, ok, err := s.Store.Load(token, fingerprint)
 	if ok {
-		s.filter.Remember("saved "+token, v.Value)
+		s.remember(token, v)
 	}
 	return v, f, ok, err
+}
+
+// Save implements [refresher.Store].
+func (s *rememberingStore) Save(ctx context.Context, token, fingerprint string, v refresher.Version, f refresher.Finding) error {
+	s.remember(token, v)
+	return s.Store.Save(ctx, token, fingerprint, v, f)
+}
+
+func (s *rememberingStore) remember(token string, v refresher.Version) {
+	s.filter.Remember("saved "+token, v.Value)
 }

@@ -72,7 +72,6 @@ func (p *place) takePorts() error {
 
 // endpoints is what the emulator says of itself in endpoints.json.
 type endpoints struct {
-	API           string `json:"api"`
 	IAM           string `json:"iam"`
 	Metadata      string `json:"metadata"`
 	TokenExchange string `json:"token_exchange"`
@@ -112,12 +111,12 @@ func (p *place) config(e endpoints, org string) string {
 state_dir: %s
 status: {listen: %q}
 log: {level: debug, format: json}
-endpoints: {api: %q, iam: %q, metadata: %q, token_exchange: %q, oauth: %q, tracker: %q}
+endpoints: {iam: %q, metadata: %q, token_exchange: %q, oauth: %q, tracker: %q}
 ca_file: %s
 `, tokenName, quoted("key.json"), refreshEvery, org, probeEvery,
 		quoted("bot.token"), quoted("bot.env"), quoted("itr.sock"), p.metadata,
 		quoted("state"), p.status,
-		e.API, e.IAM, e.Metadata, e.TokenExchange, e.OAuth, e.Tracker, quoted("ca.pem"))
+		e.IAM, e.Metadata, e.TokenExchange, e.OAuth, e.Tracker, quoted("ca.pem"))
 }
 
 // writeConfig writes demo.yaml, beside the emulator's own config.yaml.

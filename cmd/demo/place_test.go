@@ -16,7 +16,7 @@ func TestTheDaemonUnderstandsTheConfiguration(t *testing.T) {
 	}
 	defer func() { _ = p.remove() }()
 	path, err := p.writeConfig(endpoints{
-		API: "127.0.0.1:1", IAM: "127.0.0.1:2", Metadata: "http://127.0.0.1:3",
+		IAM: "127.0.0.1:2", Metadata: "http://127.0.0.1:3",
 		TokenExchange: "https://127.0.0.1:4/oauth/token", OAuth: "https://127.0.0.1:5", Tracker: "https://127.0.0.1:6",
 	}, "bpfem0lat0rcl0ud0rg1")
 	if err != nil {

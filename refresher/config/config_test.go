@@ -213,15 +213,14 @@ func TestEndpointsComeInOneForm(t *testing.T) {
 	t.Parallel()
 	c := mustParse(t, good+`
 endpoints:
-  api: https://api.example.com:443
-  iam: 127.0.0.1:4433
+  iam: https://iam.example.com:443
   token_exchange: auth.example.com:8443
   metadata: 169.254.169.254
   oauth: http://localhost:8080/
   tracker: http://[::1]:8080/base/
 `)
 	want := Endpoints{
-		API: "api.example.com:443", IAM: "127.0.0.1:4433", TokenExchange: "https://auth.example.com:8443",
+		IAM: "iam.example.com:443", TokenExchange: "https://auth.example.com:8443",
 		Metadata: "http://169.254.169.254", OAuth: "http://localhost:8080", Tracker: "http://[::1]:8080/base",
 	}
 	if c.Endpoints != want {

@@ -82,7 +82,6 @@ func Flags() []Flag {
 		{Name: "log-level", Path: "log.level", Help: "debug, info, warn or error"},
 		{Name: "log-format", Path: "log.format", Help: "auto, text or json"},
 		{Name: "ca-file", Path: "ca_file", Help: "PEM file of certificate authorities to trust, too"},
-		{Name: "endpoint-api", Path: "endpoints.api", Help: "host:port of the cloud's list of endpoints"},
 		{Name: "endpoint-iam", Path: "endpoints.iam", Help: "host:port of IAM"},
 		{Name: "endpoint-token-exchange", Path: "endpoints.token_exchange", Help: "URL that exchanges workload identity tokens"},
 		{Name: "endpoint-metadata", Path: "endpoints.metadata", Help: "URL of the metadata service"},

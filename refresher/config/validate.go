@@ -153,9 +153,8 @@ func listenProblem(address string) string {
 }
 
 // Endpoints are the addresses of the services; an empty one means the usual.
-// In a Config API and IAM are host:port, the others URLs without a final slash.
+// In a Config IAM is host:port, the others URLs without a final slash.
 type Endpoints struct {
-	API           string `yaml:"api" doc:"host:port of the cloud's list of endpoints (gRPC over TLS)"`
 	IAM           string `yaml:"iam" doc:"host:port of IAM (gRPC over TLS)"`
 	TokenExchange string `yaml:"token_exchange" doc:"URL that exchanges workload identity tokens"`
 	Metadata      string `yaml:"metadata" doc:"URL of the virtual machine's metadata service"`
@@ -172,7 +171,7 @@ const metadataIP = "169.254.169.254"
 // wrong with it. An address that may hold a password is not repeated.
 func endpoint(key, address string) (normal, problem string) {
 	scheme, rest, isURL := strings.Cut(address, "://")
-	grpc := key == "api" || key == "iam"
+	grpc := key == "iam"
 	switch {
 	case strings.Contains(address, "@"):
 		return address, "an address holds no user and no password"

@@ -14,14 +14,13 @@ const maxSocketPath = 103
 func (e *Emulator) top() string {
 	p := e.endpoints
 	return fmt.Sprintf(`endpoints:
-  api: %q
   iam: %q
   metadata: %q
   token_exchange: %q
   oauth: %q
   tracker: %q
 ca_file: %s
-`, p.API, p.IAM, p.Metadata, p.TokenExchange, p.OAuth, p.Tracker, quoted(e.path(fileCA)))
+`, p.IAM, p.Metadata, p.TokenExchange, p.OAuth, p.Tracker, quoted(e.path(fileCA)))
 }
 
 // schedules are intervals for renewing and probing that fit the lifetime of

@@ -94,7 +94,7 @@ func TestTheConfigurationIsReadyForTheDaemon(t *testing.T) {
 		"state_dir": {got.StateDir, in("state")},
 		"ca_file":   {got.CAFile, in("ca.pem")},
 		"endpoints": {fmt.Sprint(got.Endpoints), fmt.Sprint(map[string]string{
-			"api": p.API, "iam": p.IAM, "metadata": p.Metadata, "token_exchange": p.TokenExchange, "oauth": p.OAuth, "tracker": p.Tracker,
+			"iam": p.IAM, "metadata": p.Metadata, "token_exchange": p.TokenExchange, "oauth": p.OAuth, "tracker": p.Tracker,
 		})},
 		"name":     {got.Tokens[0].Name, "bot"},
 		"source":   {got.Tokens[0].Source["service_account_key"]["file"], in("key.json")},

@@ -6,6 +6,8 @@ import (
 	"io"
 	"net/http"
 	"time"
+
+	"iam-token-refresher/refresher/httpanswer"
 )
 
 // A clock that is this far off makes IAM refuse signatures that are fine.
@@ -47,14 +49,5 @@ func (c *Cloud) askTime(ctx context.Context) time.Time {
 	}
 	defer resp.Body.Close()
 	_, _ = io.CopyN(io.Discard, resp.Body, maxAnswer)
-	return dateOf(resp.Header)
-}
-
-// dateOf is the Date of an answer; zero without a valid one.
-func dateOf(header http.Header) time.Time {
-	date, err := http.ParseTime(header.Get("Date"))
-	if err != nil {
-		return time.Time{}
-	}
-	return date
+	return httpanswer.Date(resp.Header)
 }

@@ -14,6 +14,7 @@ import (
 	"google.golang.org/grpc/metadata"
 
 	"iam-token-refresher/refresher"
+	"iam-token-refresher/refresher/httpanswer"
 )
 
 // answer is what an interceptor saw of a call beside its result.
@@ -34,9 +35,7 @@ func noteAnswer(ctx context.Context, method string, req, reply any, cc *grpc.Cli
 	var header, trailer metadata.MD
 	err := invoke(ctx, method, req, reply, cc, append(opts, grpc.Header(&header), grpc.Trailer(&trailer))...)
 	both := metadata.Join(header, trailer)
-	if date := both.Get("date"); len(date) > 0 {
-		noted.serverTime, _ = http.ParseTime(date[0])
-	}
+	noted.serverTime = httpanswer.Date(http.Header{"Date": both.Get("date"), "Age": both.Get("age")})
 	if id := both.Get("x-request-id"); len(id) > 0 {
 		noted.requestID = id[0]
 	}

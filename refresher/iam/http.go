@@ -9,10 +9,11 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"strconv"
 	"strings"
 	"syscall"
 	"time"
+
+	"iam-token-refresher/refresher/httpanswer"
 )
 
 // reply is a complete answer to an HTTP request.
@@ -39,15 +40,14 @@ func (c *Cloud) fetch(ctx context.Context, client *http.Client, req *http.Reques
 		return reply{}, transportTrouble(ctx, req, err, a)
 	}
 	now := c.now()
-	r := reply{status: resp.StatusCode, body: body, answered: now, serverTime: dateOf(resp.Header)}
-	r.retryAfter = retryAfter(resp.Header.Get("Retry-After"), now, r.serverTime)
+	r := reply{status: resp.StatusCode, body: body, answered: now, serverTime: httpanswer.Date(resp.Header), retryAfter: httpanswer.RetryAfter(resp.Header, now)}
 	t := trouble{serverTime: r.serverTime, retryAfter: r.retryAfter}
 	switch {
 	case len(body) > maxAnswer:
-		t.problem = fmt.Sprintf("the answer (%s) has more than %d bytes", statusText(r.status), maxAnswer)
+		t.problem = fmt.Sprintf("the answer (%s) has more than %d bytes", httpanswer.StatusText(r.status), maxAnswer)
 		t.remedy = "check the address under endpoints: this is not the service's answer"
 	case r.status >= 300 && r.status < 400:
-		t.problem = "the answer is a redirect (" + statusText(r.status) + "), which is not followed with credentials"
+		t.problem = "the answer is a redirect (" + httpanswer.StatusText(r.status) + "), which is not followed with credentials"
 		t.remedy = "check the address under endpoints and whether a proxy asks for a login"
 	default:
 		return r, nil
@@ -58,7 +58,7 @@ func (c *Cloud) fetch(ctx context.Context, client *http.Client, req *http.Reques
 // unexpected is the trouble of an answer whose status nobody planned for.
 func (r reply) unexpected() trouble {
 	t := trouble{
-		problem:    "the answer is " + statusText(r.status) + r.describeBody(),
+		problem:    "the answer is " + httpanswer.StatusText(r.status) + r.describeBody(),
 		retryAfter: r.retryAfter,
 		serverTime: r.serverTime,
 	}
@@ -90,13 +90,6 @@ func (r reply) describeBody() string {
 		return fmt.Sprintf(" with %d bytes of JSON", len(r.body))
 	}
 	return fmt.Sprintf(" with %d bytes that are not JSON", len(r.body))
-}
-
-func statusText(status int) string {
-	if text := http.StatusText(status); text != "" {
-		return strconv.Itoa(status) + " " + text
-	}
-	return strconv.Itoa(status)
 }
 
 // transportTrouble explains why there was no answer. Only texts of the network,
@@ -133,7 +126,7 @@ func transportTrouble(ctx context.Context, req *http.Request, err error, a attem
 	case errors.As(err, &operation):
 		t.problem = "no answer: " + quote(operation.Error(), a.secrets...)
 		t.remedy = connectRemedy(operation.Error())
-	case isTimeout(err):
+	case httpanswer.IsTimeout(err):
 		t.problem = "no answer in time"
 		t.remedy = connectRemedy("timeout")
 	default:
@@ -141,28 +134,4 @@ func transportTrouble(ctx context.Context, req *http.Request, err error, a attem
 		t.remedy = "check the address under endpoints and HTTPS_PROXY"
 	}
 	return &t
-}
-
-func isTimeout(err error) bool {
-	var timeout net.Error
-	return errors.As(err, &timeout) && timeout.Timeout()
-}
-
-// retryAfter reads both forms of the header. A date counts from the server's
-// clock, if the answer has it. https://www.rfc-editor.org/rfc/rfc9110#field.retry-after
-func retryAfter(header string, now, serverTime time.Time) time.Duration {
-	if header == "" {
-		return 0
-	}
-	if seconds, err := strconv.ParseUint(header, 10, 31); err == nil {
-		return time.Duration(seconds) * time.Second
-	}
-	at, err := http.ParseTime(header)
-	if err != nil {
-		return 0
-	}
-	if !serverTime.IsZero() {
-		now = serverTime
-	}
-	return max(at.Sub(now), 0)
 }

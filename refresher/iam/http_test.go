@@ -108,6 +108,21 @@ func TestLifetimeCountsFromTheServersTimeWhenOurClockIsWrong(t *testing.T) {
 	}
 }
 
+func TestTheDateOfACachesAnswerSetsNoClock(t *testing.T) {
+	t.Parallel()
+	now := time.Date(2026, 2, 3, 4, 5, 6, 0, time.UTC)
+	stored := answers(200, `{"access_token":"`+secret+`","expires_in":600}`, "Date", now.Add(-time.Hour).Format(http.TimeFormat), "Age", "3600")
+	for kind, s := range httpSources(t, stored, func() time.Time { return now }) {
+		m, err := s.Mint(t.Context())
+		if err != nil {
+			t.Fatalf("%s: %v", kind, err)
+		}
+		if want := now.Add(10 * time.Minute); !m.ExpiresAt.Equal(want) || !m.ServerTime.IsZero() {
+			t.Errorf("%s: expires at %s as of %s, want %s", kind, m.ExpiresAt, m.ServerTime, want)
+		}
+	}
+}
+
 func TestMetadataNeverGoesThroughAProxy(t *testing.T) {
 	t.Parallel()
 	c := newCloud(t, Config{})

@@ -12,6 +12,8 @@ import (
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+
+	"iam-token-refresher/refresher/httpanswer"
 )
 
 // advice puts what to do about a refusal into its trouble.
@@ -77,9 +79,9 @@ func foreign(message string) (problem, remedy string) {
 	case err != nil:
 		problem = "the answer is not gRPC"
 	case httpStatus >= 500, httpStatus == http.StatusTooManyRequests:
-		return "the answer is not IAM's but a gateway's: " + statusText(httpStatus), ""
+		return "the answer is not IAM's but a gateway's: " + httpanswer.StatusText(httpStatus), ""
 	default:
-		problem = "the answer is not IAM's but " + statusText(httpStatus) + " of something else"
+		problem = "the answer is not IAM's but " + httpanswer.StatusText(httpStatus) + " of something else"
 	}
 	return problem, "a proxy or another program answers at this address: check endpoints.iam and HTTPS_PROXY"
 }

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/oauth2"
 
 	"iam-token-refresher/refresher"
+	"iam-token-refresher/refresher/httpanswer"
 )
 
 // DefaultURL is where Yandex OAuth lives: https://yandex.com/dev/id/doc/en/
@@ -128,8 +129,8 @@ func (t *noting) RoundTrip(req *http.Request) (*http.Response, error) {
 	if err == nil {
 		resp.Body = notNull(resp.Body)
 		t.note.status = resp.StatusCode
-		t.note.serverTime = dateOf(resp.Header)
-		t.note.retryAfter = retryAfter(resp.Header.Get("Retry-After"), t.now(), t.note.serverTime)
+		t.note.serverTime = httpanswer.Date(resp.Header)
+		t.note.retryAfter = httpanswer.RetryAfter(resp.Header, t.now())
 	}
 	return resp, err
 }

@@ -9,14 +9,13 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"strconv"
 	"strings"
 	"syscall"
-	"time"
 
 	"golang.org/x/oauth2"
 
 	"iam-token-refresher/refresher"
+	"iam-token-refresher/refresher/httpanswer"
 )
 
 // Refusal is what the service says no with: a code such as invalid_grant.
@@ -75,11 +74,11 @@ func (a *application) failure(ctx context.Context, what string, n *note, err err
 	case n.answered && n.status == http.StatusTooManyRequests:
 		return say(nil, "too many requests (429)", "")
 	case n.answered && n.status >= 500:
-		return say(nil, "the answer is "+statusText(n.status), "")
+		return say(nil, "the answer is "+httpanswer.StatusText(n.status), "")
 	case n.answered && n.status >= 300 && n.status < 400:
-		return say(nil, "the answer is a redirect ("+statusText(n.status)+"), which is not followed with credentials", "check endpoints.oauth and whether a proxy asks for a login")
-	case n.answered && ctx.Err() == nil && !isTimeout(err) && !isBroken(err):
-		return say(nil, "the answer ("+statusText(n.status)+") is not the service's", "another program may answer at this address: check endpoints.oauth and HTTPS_PROXY")
+		return say(nil, "the answer is a redirect ("+httpanswer.StatusText(n.status)+"), which is not followed with credentials", "check endpoints.oauth and whether a proxy asks for a login")
+	case n.answered && ctx.Err() == nil && !httpanswer.IsTimeout(err) && !isBroken(err):
+		return say(nil, "the answer ("+httpanswer.StatusText(n.status)+") is not the service's", "another program may answer at this address: check endpoints.oauth and HTTPS_PROXY")
 	}
 	problem, remedy := transportTrouble(ctx, err)
 	return say(ctx.Err(), problem, remedy)
@@ -98,18 +97,6 @@ func (f *failed) Unwrap() error { return f.cause }
 // isCode tells whether a word of the answer is fit to be shown.
 func isCode(s string) bool {
 	return s != "" && len(s) <= 40 && strings.Trim(s, "abcdefghijklmnopqrstuvwxyz_") == ""
-}
-
-func statusText(status int) string {
-	if text := http.StatusText(status); text != "" {
-		return strconv.Itoa(status) + " " + text
-	}
-	return strconv.Itoa(status)
-}
-
-func isTimeout(err error) bool {
-	var t net.Error
-	return errors.As(err, &t) && t.Timeout()
 }
 
 // isBroken tells whether the connection ended in the middle of an answer. The
@@ -131,7 +118,7 @@ func transportTrouble(ctx context.Context, err error) (problem, remedy string) {
 	switch {
 	case errors.Is(ctx.Err(), context.Canceled):
 		return "given up before it answered", ""
-	case ctx.Err() != nil, isTimeout(err):
+	case ctx.Err() != nil, httpanswer.IsTimeout(err):
 		return "no answer in time", check
 	case errors.As(err, &dns):
 		return fmt.Sprintf("DNS does not resolve %q", dns.Name), "check endpoints.oauth and this machine's DNS"
@@ -147,32 +134,4 @@ func transportTrouble(ctx context.Context, err error) (problem, remedy string) {
 		return "the connection was closed before the answer was complete", ""
 	}
 	return "no usable answer", check
-}
-
-// dateOf is the Date of an answer; zero without a valid one, and for a copy out
-// of a cache.
-func dateOf(h http.Header) time.Time {
-	if h.Get("Age") != "" {
-		return time.Time{}
-	}
-	t, err := http.ParseTime(h.Get("Date"))
-	if err != nil {
-		return time.Time{}
-	}
-	return t
-}
-
-// retryAfter reads seconds or a date: RFC 9110, 10.2.3.
-func retryAfter(header string, now, serverTime time.Time) time.Duration {
-	if seconds, err := strconv.ParseUint(header, 10, 31); err == nil {
-		return time.Duration(seconds) * time.Second
-	}
-	at, err := http.ParseTime(header)
-	if err != nil {
-		return 0
-	}
-	if !serverTime.IsZero() {
-		now = serverTime
-	}
-	return max(at.Sub(now), 0)
 }

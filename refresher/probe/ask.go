@@ -8,11 +8,10 @@ import (
 	"mime"
 	"net/http"
 	"net/url"
-	"strconv"
-	"strings"
 	"time"
 
 	"iam-token-refresher/refresher"
+	"iam-token-refresher/refresher/httpanswer"
 )
 
 // maxBody is how much of an answer is read: Tracker's are about 1 KB.
@@ -62,17 +61,12 @@ func ask(ctx context.Context, client *http.Client, u *url.URL, header http.Heade
 
 // finding is what every answer tells, whatever the verdict.
 func (a answer) finding() refresher.Finding {
-	f := refresher.Finding{
+	return refresher.Finding{
 		Verdict:    refresher.Unknown,
 		Throttled:  a.status == http.StatusTooManyRequests,
-		ServerTime: serverTime(a.header),
+		ServerTime: httpanswer.Date(a.header),
+		RetryAfter: httpanswer.RetryAfter(a.header, a.at),
 	}
-	now := f.ServerTime
-	if now.IsZero() {
-		now = a.at
-	}
-	f.RetryAfter = retryAfter(a.header.Get("Retry-After"), now)
-	return f
 }
 
 // kind describes a body without showing it.
@@ -103,37 +97,6 @@ func (a answer) redirect() string {
 		where = "to " + u.Host
 	}
 	return where
-}
-
-// serverTime reads the Date header. A cache's answer carries the Date of when
-// it was stored, and is told by its Age.
-func serverTime(h http.Header) time.Time {
-	if h.Get("Age") != "" {
-		return time.Time{}
-	}
-	t, err := http.ParseTime(h.Get("Date"))
-	if err != nil {
-		return time.Time{}
-	}
-	return t
-}
-
-// maxRetryAfter keeps nonsense out of arithmetic; policy is the core's.
-const maxRetryAfter = 24 * time.Hour
-
-// retryAfter reads seconds or a date (RFC 9110, 10.2.3); zero for anything else.
-func retryAfter(s string, now time.Time) time.Duration {
-	s = strings.TrimSpace(s)
-	if s == "" {
-		return 0
-	}
-	var d time.Duration
-	if n, err := strconv.ParseUint(s, 10, 64); err == nil {
-		d = time.Duration(min(n, uint64(maxRetryAfter/time.Second))) * time.Second
-	} else if t, err := http.ParseTime(s); err == nil {
-		d = t.Sub(now)
-	}
-	return min(max(d, 0), maxRetryAfter)
 }
 
 // validHeaderValue follows RFC 9110, 5.5, without obs-fold.

@@ -13,6 +13,8 @@ import (
 	"os"
 	"syscall"
 	"time"
+
+	"iam-token-refresher/refresher/httpanswer"
 )
 
 // networkTrouble says in words why there is no answer. The address is left to
@@ -26,7 +28,7 @@ func networkTrouble(ctx context.Context, err error, began time.Time, secrets []s
 	switch {
 	case errors.Is(ctx.Err(), context.Canceled):
 		what = "given up: we are stopping or the question is no longer needed"
-	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, os.ErrDeadlineExceeded), isTimeout(err):
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, os.ErrDeadlineExceeded), httpanswer.IsTimeout(err):
 		what = "no answer in time"
 		if end, ok := ctx.Deadline(); ok {
 			what = "no answer within " + roundly(end.Sub(began)).String()
@@ -47,11 +49,6 @@ func roundly(d time.Duration) time.Duration {
 		return d.Round(100 * time.Millisecond)
 	}
 	return d.Round(10 * time.Millisecond)
-}
-
-func isTimeout(err error) bool {
-	var t net.Error
-	return errors.As(err, &t) && t.Timeout()
 }
 
 // words knows the troubles that a person can do something about.

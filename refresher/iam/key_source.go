@@ -9,6 +9,7 @@ import (
 	"google.golang.org/grpc/codes"
 
 	"iam-token-refresher/refresher"
+	"iam-token-refresher/refresher/textfile"
 )
 
 // KeyOptions is the source service_account_key: a JWT signed with the authorized
@@ -43,7 +44,7 @@ func (o KeyOptions) New(c *Cloud) (refresher.Source, error) {
 	if err != nil {
 		return nil, invalidFile(fmt.Errorf("%s %s %w", kind, o.File, err))
 	}
-	c.warnIfExposed(kind, o.File, info)
+	textfile.WarnIfExposed(c.log, kind, o.File, info)
 	return &keySource{
 		cloud: c, key: key,
 		identity: c.keyIdentity(key.account),

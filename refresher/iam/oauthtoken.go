@@ -10,6 +10,7 @@ import (
 	"google.golang.org/grpc/codes"
 
 	"iam-token-refresher/refresher"
+	"iam-token-refresher/refresher/textfile"
 )
 
 // OAuthTokenOptions is the source oauth_token: the OAuth token of a person with a
@@ -71,7 +72,7 @@ func (o OAuthTokenOptions) New(c *Cloud) (refresher.Source, error) {
 	if err != nil {
 		return nil, invalidFile(fmt.Errorf("%s %s: what is in it %w", kind, o.File, err))
 	}
-	c.warnIfExposed(kind, o.File, info)
+	textfile.WarnIfExposed(c.log, kind, o.File, info)
 	return &oauthSource{cloud: c, file: o.File, token: refresher.NewValue(token)}, nil
 }
 

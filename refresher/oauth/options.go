@@ -5,10 +5,10 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"strings"
 
 	"iam-token-refresher/refresher"
+	"iam-token-refresher/refresher/textfile"
 )
 
 // Options is the source oauth: the token of a login that is kept fresh.
@@ -69,8 +69,8 @@ func (o Options) New(c Config) (refresher.Source, error) {
 	if secret.IsZero() && !l.Refresh.IsZero() {
 		return nil, &refresher.Invalid{Field: "client_secret_file", Problem: "is missing: the login is refreshed with the application's secret"}
 	}
-	if exposed(o.ClientSecretFile) {
-		s.Log.Warn("a secret file is readable by others: chmod 600 it", "kind", secretKind, "file", o.ClientSecretFile)
+	if info, err := os.Stat(o.ClientSecretFile); err == nil {
+		textfile.WarnIfExposed(s.Log, secretKind, o.ClientSecretFile, info)
 	}
 	return s, nil
 }
@@ -96,20 +96,6 @@ func ReadSecret(path string) (refresher.Value, error) {
 		return refresher.Value{}, fmt.Errorf("%s %s: what is in it %w", secretKind, path, err)
 	}
 	return secret, nil
-}
-
-// exposed tells whether others than its owner may read a file. systemd grants
-// access to credentials by an ACL, whose mask shows as the group's bits.
-func exposed(path string) bool {
-	st, err := os.Stat(path)
-	if err != nil {
-		return false
-	}
-	bits := fs.FileMode(0o044)
-	if dir := os.Getenv("CREDENTIALS_DIRECTORY"); dir != "" && filepath.Dir(path) == filepath.Clean(dir) {
-		bits = 0o004
-	}
-	return st.Mode().Perm()&bits != 0
 }
 
 // KeepSecret writes an application's secret into a file for [ReadSecret].

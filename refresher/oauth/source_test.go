@@ -3,6 +3,7 @@ package oauth
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"net/http"
 	"os"
 	"os/exec"
@@ -438,4 +439,18 @@ func TestUnfitFilesAreRefusedWithWhatToDo(t *testing.T) {
 	o.ClientSecretFile = ""
 	_, err = o.New(w.config)
 	w.says(err, "is refreshed with the application's secret")
+}
+
+func TestAClientSecretThatOthersMayReadIsNamed(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, emulator.Options{})
+	for mode, want := range map[os.FileMode]string{0o600: "", 0o640: "by its group", 0o644: "by everybody"} {
+		var log strings.Builder
+		w.config.Log = slog.New(slog.NewTextHandler(&log, nil))
+		w.try(os.Chmod(w.path("secret"), mode))
+		_ = w.source()
+		if got := log.String(); (want == "") != (got == "") || !strings.Contains(got, want) || strings.Count(got, w.path("secret")) > 1 {
+			t.Errorf("mode %o: %q", mode, got)
+		}
+	}
 }

@@ -75,7 +75,7 @@ type Probe struct {
 	Options  Options
 	Schedule Schedule      `yaml:"schedule" doc:"when the published value is tried again"`
 	Timeout  time.Duration `yaml:"timeout" doc:"how long the API may take to answer"`
-	Grace    time.Duration `yaml:"grace" doc:"how long a value that nothing can be told of is held back when there is no better one"`
+	Grace    time.Duration `yaml:"grace" doc:"how long a value is held back when probes give no verdict, before it is published unverified"`
 	Required bool          `yaml:"required" doc:"true: never publish a value that was not accepted"`
 }
 

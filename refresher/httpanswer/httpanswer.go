@@ -3,6 +3,7 @@
 package httpanswer
 
 import (
+	"context"
 	"errors"
 	"net"
 	"net/http"
@@ -55,4 +56,19 @@ func StatusText(status int) string {
 func IsTimeout(err error) bool {
 	var timeout net.Error
 	return errors.As(err, &timeout) && timeout.Timeout()
+}
+
+// Within names the time that somebody had to answer, from began to the end of
+// ctx: "within 30s", or "in time" where it is not known.
+func Within(ctx context.Context, began time.Time) string {
+	end, limited := ctx.Deadline()
+	had := end.Sub(began)
+	if !limited || began.IsZero() || had <= 0 {
+		return "in time"
+	}
+	// Between the start of a timeout and of the request a little time passes.
+	if had > time.Second {
+		return "within " + had.Round(100*time.Millisecond).String()
+	}
+	return "within " + had.Round(10*time.Millisecond).String()
 }

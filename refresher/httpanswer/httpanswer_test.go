@@ -99,3 +99,26 @@ type errTimeout struct{}
 func (errTimeout) Error() string   { return "too slow" }
 func (errTimeout) Timeout() bool   { return true }
 func (errTimeout) Temporary() bool { return true }
+
+func TestTheTimeToAnswerIsNamed(t *testing.T) {
+	t.Parallel()
+	began := time.Now()
+	for had, want := range map[time.Duration]string{
+		30*time.Second - 3*time.Millisecond: "within 30s",
+		1500 * time.Millisecond:             "within 1.5s",
+		199 * time.Millisecond:              "within 200ms",
+		-time.Second:                        "in time",
+	} {
+		ctx, cancel := context.WithDeadline(t.Context(), began.Add(had))
+		if got := Within(ctx, began); got != want {
+			t.Errorf("%v: %s", had, got)
+		}
+		if got := Within(ctx, time.Time{}); got != "in time" {
+			t.Errorf("from a time that nobody knows: %s", got)
+		}
+		cancel()
+	}
+	if got := Within(t.Context(), began); got != "in time" {
+		t.Errorf("without an end: %s", got)
+	}
+}

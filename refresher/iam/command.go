@@ -89,7 +89,7 @@ func (s *commandSource) Identity() string {
 
 func (s *commandSource) Mint(ctx context.Context) (refresher.Minted, error) {
 	name := s.options.Argv[0]
-	a := attempt{what: "run " + scrub(name)}
+	a := attempt{what: "run " + scrub(name), began: time.Now()}
 
 	started := s.cloud.now()
 	timeout := s.options.Timeout
@@ -102,7 +102,7 @@ func (s *commandSource) Mint(ctx context.Context) (refresher.Minted, error) {
 	}
 	result, err := run(ctx, s.cloud.processes, s.options.Argv, timeout)
 	if err != nil {
-		if t, ok := outOfTime(ctx, "the command"); ok {
+		if t, ok := a.outOfTime(ctx, "the command"); ok {
 			return refresher.Minted{}, a.failed(t)
 		}
 		return refresher.Minted{}, a.failed(commandTrouble(result, err))

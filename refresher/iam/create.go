@@ -58,6 +58,7 @@ func (c *Cloud) call(
 	ctx context.Context, a attempt, advise advice,
 	do func(context.Context, iamsdk.IamTokenClient) (string, time.Time, error),
 ) (refresher.Minted, error) {
+	a.began = time.Now()
 	ch, err := c.iam.acquire()
 	if err != nil {
 		return refresher.Minted{}, a.failed(trouble{problem: err.Error()})

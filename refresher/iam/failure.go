@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"iam-token-refresher/refresher"
+	"iam-token-refresher/refresher/httpanswer"
 )
 
 // attempt is one mint as its errors tell it.
@@ -16,6 +17,8 @@ type attempt struct {
 	what string
 	// secrets are taken out of everything that others said about it.
 	secrets []string
+	// began is when somebody was asked; zero where that is not told.
+	began time.Time
 }
 
 // trouble is why an attempt failed.
@@ -45,12 +48,12 @@ func (a attempt) failed(t trouble) error {
 
 // outOfTime is the trouble of an attempt whose context ended; ok is false when
 // it did not.
-func outOfTime(ctx context.Context, whom string) (t trouble, ok bool) {
+func (a attempt) outOfTime(ctx context.Context, whom string) (t trouble, ok bool) {
 	switch err := ctx.Err(); {
 	case err == nil:
 		return trouble{}, false
 	case errors.Is(err, context.DeadlineExceeded):
-		return trouble{problem: "no answer from " + whom + " before the time was up", cause: err}, true
+		return trouble{problem: "no answer from " + whom + " " + httpanswer.Within(ctx, a.began), cause: err}, true
 	default:
 		return trouble{problem: "given up before " + whom + " answered", cause: err}, true
 	}

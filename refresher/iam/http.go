@@ -28,6 +28,7 @@ type reply struct {
 // fetch makes one HTTP exchange. A trouble is returned when there is no answer
 // that could be the service's.
 func (c *Cloud) fetch(ctx context.Context, client *http.Client, req *http.Request, a attempt) (reply, *trouble) {
+	a.began = time.Now()
 	req.Header.Set("User-Agent", c.userAgent)
 	req.Header.Set("Accept", "application/json")
 	resp, err := client.Do(req)
@@ -95,7 +96,7 @@ func (r reply) describeBody() string {
 // transportTrouble explains why there was no answer. Only texts of the network,
 // DNS and TLS are repeated: those of net/http quote what the peer sent.
 func transportTrouble(ctx context.Context, req *http.Request, err error, a attempt) *trouble {
-	if t, ok := outOfTime(ctx, req.URL.Host); ok {
+	if t, ok := a.outOfTime(ctx, req.URL.Host); ok {
 		return &t
 	}
 	var (

@@ -26,7 +26,7 @@ func remedies(byCode func(codes.Code) string) advice {
 
 // refused makes the trouble of a failed call out of what the SDK returned.
 func (c *Cloud) refused(ctx context.Context, a attempt, advise advice, noted answer, err error) trouble {
-	if t, ok := outOfTime(ctx, c.endpoints.IAM); ok {
+	if t, ok := a.outOfTime(ctx, c.endpoints.IAM); ok {
 		return t
 	}
 	// The status as it came from the wire: status.FromError would put the text

@@ -58,7 +58,7 @@ func withLifetime(lifetime time.Duration) string {
 
 func (s *fileSource) Mint(ctx context.Context) (refresher.Minted, error) {
 	a := attempt{what: "read token from " + s.options.Path}
-	if t, ok := outOfTime(ctx, "the file"); ok {
+	if t, ok := a.outOfTime(ctx, "the file"); ok {
 		return refresher.Minted{}, a.failed(t)
 	}
 	data, info, err := readFile("token file", s.options.Path)

@@ -237,7 +237,7 @@ func (s *source) store(next, l Login) error {
 	err := s.file.write(s.options.TokenFile, next)
 	if err != nil {
 		s.file.unstored, s.file.replaces = &next, l.Refresh
-		return fmt.Errorf("store the refreshed login, which this process alone has until then: %w", err)
+		return fmt.Errorf("cannot write the refreshed login to %s: only this process holds it, a restart now loses it: %w", s.options.TokenFile, err)
 	}
 	return nil
 }

@@ -111,7 +111,7 @@ func TestWhatCannotBeStoredIsNotGivenAndNotLost(t *testing.T) {
 	w.later(11 * day)
 	s.file.write = func(string, Login) error { return errors.New("no space left on device") }
 	for range 2 {
-		w.fails(s, false, "store the refreshed login")
+		w.fails(s, false, "cannot write the refreshed login to "+w.path("login")+": only this process holds it")
 	}
 	if w.stored().Access != old.Value {
 		t.Error("the file has changed")

@@ -29,10 +29,7 @@ func networkTrouble(ctx context.Context, err error, began time.Time, secrets []s
 	case errors.Is(ctx.Err(), context.Canceled):
 		what = "given up: we are stopping or the question is no longer needed"
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, os.ErrDeadlineExceeded), httpanswer.IsTimeout(err):
-		what = "no answer in time"
-		if end, ok := ctx.Deadline(); ok {
-			what = "no answer within " + roundly(end.Sub(began)).String()
-		}
+		what = "no answer " + httpanswer.Within(ctx, began)
 	case what == "":
 		what = message(err.Error(), secrets)
 	}
@@ -41,14 +38,6 @@ func networkTrouble(ctx context.Context, err error, began time.Time, secrets []s
 		return "the proxy: " + what
 	}
 	return what
-}
-
-// roundly undoes what passed between the start of a timeout and of the request.
-func roundly(d time.Duration) time.Duration {
-	if d > time.Second {
-		return d.Round(100 * time.Millisecond)
-	}
-	return d.Round(10 * time.Millisecond)
 }
 
 // words knows the troubles that a person can do something about.

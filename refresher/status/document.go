@@ -33,7 +33,7 @@ type Token struct {
 	PublishedAt *time.Time `json:"published_at"`
 	VerifiedAt  *time.Time `json:"verified_at"`
 	DoubtSince  *time.Time `json:"doubt_since"`
-	Candidate   bool       `json:"candidate"` // a newer value waits for its proof
+	Candidate   bool       `json:"candidate"` // a newer value is waiting for a probe result
 
 	NextRefresh *time.Time `json:"next_refresh"`
 	NextProbe   *time.Time `json:"next_probe"`

@@ -31,7 +31,7 @@ func (t Token) troubles(now time.Time) []string {
 		add("probes cannot tell%s whether it still works%s", since(t.DoubtSince, now), because(doubt(t)))
 	}
 	if t.Candidate {
-		add("a newer value waits for its proof%s", because(t.Reason))
+		add("a newer value is waiting for a probe result%s", because(t.Reason))
 	}
 	for _, s := range t.Sinks {
 		switch {

@@ -94,7 +94,7 @@ func TestTheJournalGetsNothingBelowItsLevelAndNoSecrets(t *testing.T) {
 	h, got := fakeJournal(slog.LevelInfo)
 	var filter redact.Filter
 	secret := strings.Repeat("secret", 10)
-	filter.Add(refresher.NewValue(secret))
+	filter.Remember("bot", refresher.NewValue(secret))
 	log := slog.New(redact.NewHandler(h, &filter))
 	log.Debug("nothing")
 	log.Info("value "+secret, "a", secret, "error", errors.New(secret))

@@ -16,7 +16,6 @@ package redact
 import (
 	"strings"
 	"sync"
-	"unsafe"
 
 	"iam-token-refresher/refresher"
 )
@@ -33,26 +32,13 @@ const MinValue = 4
 type Filter struct {
 	mu     sync.RWMutex
 	values index
-	count  map[refresher.Value]int
+	count  map[refresher.Value]int // of whom each is a recent value
 	recent map[string][2]refresher.Value
 }
 
-// Add makes the filter look for v. Each Add needs a [Filter.Remove] of its own.
-func (f *Filter) Add(v refresher.Value) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.add(v)
-}
-
-// Remove undoes one Add of v.
-func (f *Filter) Remove(v refresher.Value) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.remove(v)
-}
-
-// Remember adds v as the newest value of owner, for instance of a token, and
-// forgets all but the two newest: what is being replaced is still on its way.
+// Remember makes the filter look for v as the newest value of owner, for
+// instance of a token, and forgets all but the two newest: what is being
+// replaced is still on its way.
 func (f *Filter) Remember(owner string, v refresher.Value) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -67,16 +53,6 @@ func (f *Filter) Remember(owner string, v refresher.Value) {
 	}
 	// The owner's name is copied: it may be a piece of something large.
 	f.recent[strings.Clone(owner)] = [2]refresher.Value{v, kept[0]}
-}
-
-// Forget undoes every Remember of owner.
-func (f *Filter) Forget(owner string) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	for _, v := range f.recent[owner] {
-		f.remove(v)
-	}
-	delete(f.recent, owner)
 }
 
 func (f *Filter) add(v refresher.Value) {
@@ -120,14 +96,4 @@ func (f *Filter) String(s string) string {
 		return s
 	}
 	return replace(s, found)
-}
-
-// Bytes is [Filter.String] for bytes. What it returns is b itself when there
-// was nothing to take out.
-func (f *Filter) Bytes(b []byte) []byte {
-	s := unsafe.String(unsafe.SliceData(b), len(b))
-	if clean := f.String(s); len(clean) != len(s) || unsafe.StringData(clean) != unsafe.StringData(s) {
-		return []byte(clean)
-	}
-	return b
 }

@@ -47,12 +47,6 @@ func (s Source) livez(w http.ResponseWriter, _ *http.Request) {
 }
 
 func (s Source) readyz(w http.ResponseWriter, _ *http.Request) {
-	if s.Refusal != nil {
-		if err := s.Refusal(); err != nil {
-			answer(w, http.StatusServiceUnavailable, err.Error())
-			return
-		}
-	}
 	if missing := s.Readiness.Missing(s.Snapshots(), s.Now()); len(missing) > 0 {
 		answer(w, http.StatusServiceUnavailable, strings.Join(missing, "\n"))
 		return

@@ -29,8 +29,6 @@ func TestHealthIsToldInPlainText(t *testing.T) {
 	good, bad := source(token("bot")), source(token("bot", sinkFails), token("new", pending))
 	deaf := good
 	deaf.Alive = stuck
-	refused := good
-	refused.Refusal = func() error { return errors.New("config.yaml:3: unknown key") }
 	ready := bad
 	ready.Readiness = new(status.Readiness)
 	ready.Readiness.Missing([]refresher.Status{token("bot")}, now)
@@ -44,7 +42,6 @@ func TestHealthIsToldInPlainText(t *testing.T) {
 		"stuck":           {deaf, "/livez", 503, "the loop has not turned for 2 min\n"},
 		"alive, unready":  {bad, "/livez", 200, "ok\n"},
 		"ready":           {good, "/readyz", 200, "ready\n"},
-		"refused":         {refused, "/readyz", 503, "config.yaml:3: unknown key\n"},
 		"not ready":       {bad, "/readyz", 503, "bot: version 12 is not yet in file:/run/x/bot.token: write: permission denied: the directory must be writable for us\nnew: no value yet: there is no value yet\n"},
 		"not ready again": {ready, "/readyz", 503, "new: no value yet: there is no value yet\n"},
 		"something else":  {good, "/elsewhere", 404, "404 page not found\n"},

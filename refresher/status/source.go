@@ -19,9 +19,6 @@ type Source struct {
 	Now func() time.Time
 	// Alive returns why the daemon is stuck; nil while its loop turns.
 	Alive func() error
-	// Refusal returns why the daemon cannot be ready whatever its tokens are,
-	// such as an unusable configuration; nil when nothing speaks against it.
-	Refusal func() error
 	// Readiness is shared with whoever else asks for it. Nil gives the
 	// handler one of its own.
 	Readiness *Readiness

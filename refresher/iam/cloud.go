@@ -18,9 +18,9 @@ type Config struct {
 	// TLS is cloned; nil means the system's CA roots.
 	TLS *tls.Config
 	// HTTP carries token exchanges and clock checks. It decides about proxies
-	// and CA roots, and belongs to the caller. Nil means a transport of our
-	// own with TLS and the proxies of the environment. It is never used for
-	// the metadata service, which is reached without a proxy.
+	// and CA roots, and belongs to the caller. Nil means
+	// [http.DefaultTransport]. It is never used for the metadata service,
+	// which is reached without a proxy.
 	HTTP http.RoundTripper
 	// Clock is wall time without a monotonic reading; nil means the system's.
 	Clock func() time.Time
@@ -45,7 +45,6 @@ type Cloud struct {
 	iam      connection
 	http     *http.Client // token exchange, clock checks; follows no redirects
 	metadata *http.Client // no proxy, no connection kept
-	closing  func()
 
 	keys keyMemo
 }
@@ -58,7 +57,6 @@ func New(cfg Config) *Cloud {
 		now:       cfg.Clock,
 		log:       cfg.Log,
 		processes: cfg.Processes,
-		closing:   func() {},
 	}
 	if c.now == nil {
 		c.now = func() time.Time { return time.Now().Round(0) }
@@ -71,19 +69,6 @@ func New(cfg Config) *Cloud {
 		tlsConfig = cfg.TLS.Clone()
 	}
 	c.iam = connection{address: c.endpoints.IAM, tls: tlsConfig, userAgent: c.userAgent, idleAfter: idleAfter}
-
-	if cfg.HTTP == nil {
-		own := &http.Transport{
-			Proxy:                 http.ProxyFromEnvironment,
-			TLSClientConfig:       tlsConfig.Clone(),
-			TLSHandshakeTimeout:   connectTimeout,
-			ForceAttemptHTTP2:     true, // IAM's address may speak nothing else
-			DisableKeepAlives:     true, // an exchange an hour
-			ResponseHeaderTimeout: answerTimeout,
-			DialContext:           (&net.Dialer{Timeout: connectTimeout, KeepAlive: -1}).DialContext,
-		}
-		cfg.HTTP, c.closing = own, own.CloseIdleConnections
-	}
 	c.http = &http.Client{Transport: cfg.HTTP, CheckRedirect: refuseRedirects}
 	c.metadata = &http.Client{CheckRedirect: refuseRedirects, Transport: &http.Transport{
 		DisableKeepAlives:     true,
@@ -107,7 +92,6 @@ const (
 // Close closes the connections; a mint under way fails. It returns nil.
 func (c *Cloud) Close() error {
 	c.iam.close()
-	c.closing()
 	return nil
 }
 

@@ -41,7 +41,7 @@ func newWorld(t testing.TB, change ...func(*Config)) world {
 	for _, c := range change {
 		c(&cfg)
 	}
-	w := world{Emulator: e, dir: dir, cloud: New(cfg)}
+	w := world{Emulator: e, dir: dir, cloud: New(withTransport(t, cfg))}
 	t.Cleanup(func() { _ = w.cloud.Close() })
 	return w
 }

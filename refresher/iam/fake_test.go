@@ -88,9 +88,20 @@ func (f *fakeIAM) start(t *testing.T, change ...func(*Config)) *Cloud {
 
 func newCloud(t *testing.T, cfg Config) *Cloud {
 	t.Helper()
-	c := New(cfg)
+	c := New(withTransport(t, cfg))
 	t.Cleanup(func() { _ = c.Close() })
 	return c
+}
+
+// withTransport has HTTP trust whom TLS trusts, as in the daemon.
+func withTransport(t testing.TB, cfg Config) Config {
+	t.Helper()
+	if cfg.HTTP == nil {
+		own := &http.Transport{Proxy: http.ProxyFromEnvironment, TLSClientConfig: cfg.TLS.Clone(), ForceAttemptHTTP2: true}
+		t.Cleanup(own.CloseIdleConnections)
+		cfg.HTTP = own
+	}
+	return cfg
 }
 
 // gives is an answer with a token.

@@ -4,11 +4,9 @@ import (
 	"strings"
 	"unicode"
 	"unicode/utf8"
-)
 
-// How Yandex' secrets begin: refresh, IAM and session tokens, cookies, JWTs, API
-// keys, OAuth tokens. A prefix comes before those that it ends with.
-var secretPrefixes = []string{"rt1.", "t1.", "s1.", "c1.", "eyJ", "AQVN", "y0_", "y1_", "y2_", "y3_", "y4_", "y5_", "y6_"}
+	"iam-token-refresher/refresher/scrub"
+)
 
 // Keys whose text is a secret when it is neither a path nor a template. None
 // of them is ours; people write them all the same.
@@ -109,18 +107,10 @@ func maskUserinfo(s string) string {
 }
 
 func maskWord(word string) string {
-	for _, prefix := range secretPrefixes {
-		for from := 0; ; {
-			i := strings.Index(word[from:], prefix)
-			if i < 0 {
-				break
-			}
-			i += from
-			starts := i == 0 || !isAlnum(rune(word[i-1]))
-			if starts && len(word)-i-len(prefix) >= minSecret {
-				return maskWord(word[:i]) + stars(word[i:])
-			}
-			from = i + len(prefix)
+	for i := range len(word) {
+		n := scrub.Prefix(word[i:])
+		if n > 0 && len(word)-i-n >= minSecret && (i == 0 || !isAlnum(rune(word[i-1]))) {
+			return maskWord(word[:i]) + stars(word[i:])
 		}
 	}
 	if strings.HasPrefix(word, "/") || strings.HasPrefix(word, "./") || strings.HasPrefix(word, "../") {

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"iam-token-refresher/refresher"
+	"iam-token-refresher/refresher/scrub"
 )
 
 // CommandOptions is the source command: a program prints the token, for example
@@ -80,7 +81,7 @@ func (s *commandSource) Identity() string {
 		}
 	}
 	line := strings.Join(quoted, " ")
-	if safe := scrub(line); safe != line {
+	if safe := scrub.Text(line); safe != line {
 		sum := sha256.Sum256([]byte(line))
 		line = safe + " (" + hex.EncodeToString(sum[:4]) + ")"
 	}
@@ -89,7 +90,7 @@ func (s *commandSource) Identity() string {
 
 func (s *commandSource) Mint(ctx context.Context) (refresher.Minted, error) {
 	name := s.options.Argv[0]
-	a := attempt{what: "run " + scrub(name), began: time.Now()}
+	a := attempt{what: "run " + scrub.Text(name), began: time.Now()}
 
 	started := s.cloud.now()
 	timeout := s.options.Timeout

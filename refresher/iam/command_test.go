@@ -61,8 +61,8 @@ func TestCommandThatGivesNoTokenSaysWhy(t *testing.T) {
 		options CommandOptions
 		want    []string
 	}{
-		"fails":                 {shell(`echo one >&2; echo "rpc error: no login for $1 today" >&2; exit 3`, secret), []string{"exit code 3", "no login for [removed] today", "run it by hand"}},
-		"fails with a token":    {shell(`echo odd-secret-recognisable; echo "it is odd-secret-recognisable" >&2; exit 1`), []string{"exit code 1", `"it is [removed]"`}},
+		"fails":                 {shell(`echo one >&2; echo "rpc error: no login for $1 today" >&2; exit 3`, secret), []string{"exit code 3", "no login for [redacted] today", "run it by hand"}},
+		"fails with a token":    {shell(`echo odd-secret-recognisable; echo "it is odd-secret-recognisable" >&2; exit 1`), []string{"exit code 1", `"it is [redacted]"`}},
 		"says too much":         {shell(`i=0; while [ $i -lt 3000 ]; do printf 'word '; i=$((i+1)); done >&2; exit 1`), []string{"exit code 1", "…"}},
 		"is killed":             {shell(`kill -SEGV $$`), []string{"signal 11", "segmentation fault"}},
 		"does not exist":        {CommandOptions{Argv: []string{"/nonexistent/yc"}}, []string{"run /nonexistent/yc", "no such program", "full path"}},

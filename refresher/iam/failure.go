@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 
 	"iam-token-refresher/refresher"
 	"iam-token-refresher/refresher/httpanswer"
+	"iam-token-refresher/refresher/scrub"
 )
 
 // attempt is one mint as its errors tell it.
@@ -57,6 +59,14 @@ func (a attempt) outOfTime(ctx context.Context, whom string) (t trouble, ok bool
 	default:
 		return trouble{problem: "given up before " + whom + " answered", cause: err}, true
 	}
+}
+
+// quote makes somebody else's words fit for an error; "" for nothing.
+func quote(words string, secrets ...string) string {
+	if words = scrub.Message(words, secrets...); words == "" {
+		return ""
+	}
+	return strconv.Quote(words)
 }
 
 type mintError struct {

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"iam-token-refresher/refresher"
+	"iam-token-refresher/refresher/scrub"
 )
 
 // HTTPOptions configures a probe of any API. Its verdict is accepted or
@@ -185,7 +186,7 @@ func (p *api) reason(say string) string { return plainURL(p.url) + ": " + say }
 
 func (p *api) judge(a answer, secrets []string) (refresher.Verdict, string) {
 	accepted, rejected := slices.Contains(p.accepted, a.status), slices.Contains(p.rejected, a.status)
-	own := message(apiMessage(a.body), secrets)
+	own := scrub.Message(apiMessage(a.body), secrets...)
 	if own != "" {
 		own = ": " + own
 	}
@@ -201,7 +202,7 @@ func (p *api) judge(a answer, secrets []string) (refresher.Verdict, string) {
 	case a.status == http.StatusTooManyRequests:
 		return refresher.Unknown, fmt.Sprintf("429%s: asked too often", own)
 	case a.status >= 300 && a.status < 400:
-		return refresher.Unknown, message(fmt.Sprintf("%d, a redirect %s: not followed with a token; check probe.http.url", a.status, a.redirect()), secrets)
+		return refresher.Unknown, scrub.Message(fmt.Sprintf("%d, a redirect %s: not followed with a token; check probe.http.url", a.status, a.redirect()), secrets...)
 	}
 	return refresher.Unknown, fmt.Sprintf("%d%s: neither in accepted nor in rejected (%s)", a.status, own, a.kind())
 }
@@ -211,7 +212,7 @@ func (p *api) judge(a answer, secrets []string) (refresher.Verdict, string) {
 func secretsOf(value string) []string {
 	secrets := []string{value}
 	for _, word := range strings.Fields(value) {
-		if len(word) >= minPiece {
+		if len(word) >= 12 { // "Basic" is none
 			secrets = append(secrets, word)
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"iam-token-refresher/refresher"
+	"iam-token-refresher/refresher/scrub"
 )
 
 // TrackerOptions configures a probe that asks Tracker who we are:
@@ -146,13 +147,13 @@ func (p *tracker) reason(say string) string {
 // https://yandex.ru/support/tracker/en/api-ref/error-codes
 func (p *tracker) judge(a answer, secret string) (refresher.Verdict, string) {
 	said := readTracker(a.body)
-	own := message(said.message, []string{secret})
+	own := scrub.Message(said.message, secret)
 	if own != "" {
 		own = ": " + own
 	}
 	switch {
 	case a.status == http.StatusOK && said.account:
-		if login := message(said.login, []string{secret}); login != "" {
+		if login := scrub.Message(said.login, secret); login != "" {
 			return refresher.Accepted, fmt.Sprintf("200, the account is %s", login)
 		}
 		return refresher.Accepted, "200"
@@ -169,7 +170,7 @@ func (p *tracker) judge(a answer, secret string) (refresher.Verdict, string) {
 	case a.status >= 500:
 		return refresher.Unknown, fmt.Sprintf("%d%s: trouble on Tracker's side or in a proxy before it", a.status, own)
 	case a.status >= 300 && a.status < 400:
-		return refresher.Unknown, message(fmt.Sprintf("%d, a redirect %s: not followed with a token; check Tracker's address and the proxy", a.status, a.redirect()), []string{secret})
+		return refresher.Unknown, scrub.Message(fmt.Sprintf("%d, a redirect %s: not followed with a token; check Tracker's address and the proxy", a.status, a.redirect()), secret)
 	case a.status == http.StatusBadRequest:
 		return refresher.Unknown, fmt.Sprintf("400%s: check %s", own, p.field)
 	}

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"iam-token-refresher/refresher/httpanswer"
+	"iam-token-refresher/refresher/scrub"
 )
 
 // networkTrouble says in words why there is no answer. The address is left to
@@ -31,7 +32,7 @@ func networkTrouble(ctx context.Context, err error, began time.Time, secrets []s
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, os.ErrDeadlineExceeded), httpanswer.IsTimeout(err):
 		what = "no answer " + httpanswer.Within(ctx, began)
 	case what == "":
-		what = message(err.Error(), secrets)
+		what = scrub.Message(err.Error(), secrets...)
 	}
 	var op *net.OpError
 	if errors.As(err, &op) && op.Op == "proxyconnect" {

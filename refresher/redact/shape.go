@@ -13,7 +13,9 @@ func findShapes(s string, found []span) []span {
 		var to int
 		switch s[i+1] {
 		case '1':
-			to = dotted(s, i)
+			if to = dotted(s, i); to == 0 {
+				to = oauth(s, i) // y1_
+			}
 		case 't':
 			if s[i] == 'r' && s[i+2] == '1' {
 				to = dotted(s, i+1)

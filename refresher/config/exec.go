@@ -16,7 +16,7 @@ type Exec struct {
 	Env         map[string]string `yaml:"env" doc:"name: template, for instance YC_TOKEN: \"{{.bot.Value}}\"; after the token's name .Value, .Name, .Type, .ExpiresAt, .Version or .OrgID; where there is one token, {{.Value}} will do"`
 	OnRenew     Renewal           `yaml:"on_renew" doc:"restart it, signal:NAME, or none"`
 	RestartOn   string            `yaml:"restart_on" check:"oneof=need|version" doc:"when on_renew is due: need: there is a newer value and one that it holds was rejected or is inside before_expiry; version: there is a newer value"`
-	Merge       time.Duration     `yaml:"merge" doc:"what becomes due within this time is done once; and it is not restarted sooner after its start"`
+	Merge       time.Duration     `yaml:"merge" doc:"restarts due within this time become one; also the least time between two starts"`
 	StopSignal  Signal            `yaml:"stop_signal" doc:"asks it to end"`
 	StopTimeout time.Duration     `yaml:"stop_timeout" doc:"how long it may take to end, then it is killed; keep it below the service manager's own"`
 	OnExit      string            `yaml:"on_exit" check:"oneof=exit|restart" doc:"when it ends by itself: exit: so do we, with its exit code (128 and the signal's number); restart: the same after exit code 0, otherwise it is started again, after a pause that grows from 1s to 1m"`

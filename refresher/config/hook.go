@@ -20,7 +20,7 @@ type Hook struct {
 
 // HookSignal names a process by the file that holds its number.
 type HookSignal struct {
-	PIDFile string `yaml:"pid_file" check:"required,path" doc:"signal: file with the number of the process"`
+	PIDFile string `yaml:"pid_file" check:"required,path" doc:"signal: file with the PID of the process"`
 	Name    Signal `yaml:"name" check:"required" doc:"signal: its name, such as HUP"`
 }
 

@@ -108,6 +108,6 @@ func (p *planner) idleSockets() {
 // warnUnfit names what was inherited for nothing.
 func warnUnfit(log *slog.Logger, unfit []string) {
 	for _, what := range unfit {
-		log.Warn("a socket of the service manager's is of no use: its unit should say ListenStream= and a path", "socket", what)
+		log.Warn("ignoring a socket passed by systemd: not a Unix socket with a path (ListenStream=/path)", "socket", what)
 	}
 }

@@ -5,8 +5,8 @@ import (
 	"slices"
 )
 
-// What a mint is to mind, for the few sources that keep a value and may give it
-// again. It travels in the context because it is about one call, and has to
+// Hints for one mint, to the few sources that keep a value and may give it
+// again. A hint travels in the context because it is about one call, and has to
 // reach a source through whatever is wrapped around it.
 
 type (

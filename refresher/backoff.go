@@ -8,10 +8,10 @@ import (
 // How long failures wait. A token in trouble makes at most 13 mints and 24
 // probes in any hour: five or six come quickly, then one each 8.6 minutes
 // (probes: eight or nine, then one each 4 minutes); a scheduled one may come
-// between. So no trouble ends unnoticed for ten minutes, and nobody's API is
-// hammered, nor are thousands of daemons that got into trouble at one moment in
-// step ever after. Both are shorter where values
-// live shorter or the configured schedule itself asks more often.
+// between. So no trouble ends unnoticed for ten minutes, nobody's API is
+// hammered, and daemons that failed together do not retry in lockstep. Both are
+// shorter where values live shorter or the configured schedule itself asks more
+// often.
 const (
 	backoffFirst  = time.Second
 	backoffFactor = 4

@@ -85,7 +85,7 @@ func Decide(p Policy, s State, now time.Time) Decision {
 		planReprobe(p, s, now),
 		planExpiry(s, now),
 	}
-	wait := Decision{Code: codeBusy, Reason: "a worker is at it"}
+	wait := Decision{Code: codeBusy, Reason: "in progress"}
 	for _, c := range checks {
 		if c.at.IsZero() || !p.Probed && (c.Do == ProbeCandidate || c.Do == ProbePublished) {
 			continue
@@ -194,7 +194,7 @@ func planNoAccess(p Policy, s State, now time.Time) plan {
 		if s.ProbingPublished {
 			return plan{}
 		}
-		return at(now, ProbePublished, codeSameAccess, "the new value has no access; has the published one?")
+		return at(now, ProbePublished, codeSameAccess, "the new value got 403: whether the published one still has access is looked at")
 	}
 	if !s.DoubtSince.IsZero() || !s.SuspectSince.IsZero() {
 		return rejected

@@ -50,7 +50,7 @@ func (r *Refresher) startPublish(e *entry, d Decision, now time.Time) {
 		if finding.Verdict == Accepted || d.Code == codeUnproven {
 			r.log(e).Info("published", attrs...)
 		} else {
-			r.log(e).Warn("published all the same: "+d.Reason, attrs...)
+			r.log(e).Warn("published without an accepted probe: "+d.Reason, attrs...)
 		}
 		for _, s := range e.sinks {
 			s.newVersion()
@@ -141,7 +141,7 @@ func (r *Refresher) saved(e *entry, err error) {
 	switch {
 	case err != nil && e.storeFailure != err.Error():
 		e.storeFailure = err.Error()
-		r.log(e).Error("state not saved: a restart may begin without this version", "error", err)
+		r.log(e).Error("state not saved: after a restart this version may be unknown", "error", err)
 	case err == nil && e.storeFailure != "":
 		e.storeFailure = ""
 		r.log(e).Info("state is saved again")

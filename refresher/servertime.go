@@ -18,8 +18,9 @@ const skewTolerated = 30 * time.Second
 // later one is believed: a token is called expired too early rather than too
 // late. A clock that was behind and is set meanwhile is not taken to be behind
 // still: it would be ahead by what it was set by, and all that is good expired.
-// One that was ahead is, or the other witness knows better. Its methods may be
-// called concurrently.
+// One that was ahead is still corrected by its old skew; where it was set
+// meanwhile, the elapsed time gives the later estimate, and that wins. Its
+// methods may be called concurrently.
 type serverClock struct {
 	local Clock
 

@@ -73,7 +73,7 @@ func casesOf(source string) map[string]faultCase {
 	cases := mintFaults()
 	maps.Copy(cases, probeFaults())
 	for _, kind := range []string{emulator.KindError, emulator.KindHang, emulator.KindHTML, emulator.KindReset, emulator.KindEmpty} {
-		cases["api "+kind] = faultCase{fault: fault(emulator.ServiceAPI, kind)} // is asked for addresses, and those are configured
+		cases["api "+kind] = faultCase{fault: fault(emulator.ServiceAPI, kind)} // nobody asks it: addresses are configured
 	}
 	for name, c := range cases {
 		switch {

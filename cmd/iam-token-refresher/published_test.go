@@ -72,7 +72,7 @@ func TestAnswerThatSaysNothingIsNoVerdict(t *testing.T) {
 			s.inject(c.fault)
 			s.run(plot{probe: org + ", timeout: 1s, grace: 200ms" + often})
 			s.logged(`"level":"WARN","msg":"new value held back: the probe cannot tell","token":"bot","verdict":"unknown","reason":"Tracker at .*` + c.says)
-			s.logged(`"level":"WARN","msg":"published all the same: no probe could tell: Tracker at .*` + c.says)
+			s.logged(`"level":"WARN","msg":"published without an accepted probe: no probe could tell: Tracker at .*` + c.says)
 			s.ready()
 			st := s.sees(refresher.Unverified, refresher.Unknown)
 			s.matches("the status says", st.VerdictReason, c.says)
@@ -180,7 +180,7 @@ func TestWhatIsPublishedAndServed(t *testing.T) {
 			s.ready()
 			s.keeps(func() {
 				s.configure("bot", plot{probe: `tracker: {org_id: "` + emulator.OrgID + `"}`}, false)
-				s.logged(`"level":"ERROR","msg":"configuration not changed, the old one stays in force","error":"token .*bot.*403: .*X-Org-ID.*then use cloud_org_id in place of org_id`)
+				s.logged(`"level":"ERROR","msg":"new configuration refused, the old one stays in force","error":"token .*bot.*403: .*X-Org-ID.*then use cloud_org_id in place of org_id`)
 			})
 			s.sees(refresher.Fresh, refresher.Accepted)
 		}},
@@ -222,7 +222,7 @@ func TestWhatIsPublishedAndServed(t *testing.T) {
 			s.run(plot{})
 			s.ready()
 			s.inject(trackerStatus(emulator.KindError, 500))
-			s.logged(`"level":"WARN","msg":"published all the same: no probe could tell: Tracker at .*500.*"version":2`)
+			s.logged(`"level":"WARN","msg":"published without an accepted probe: no probe could tell: Tracker at .*500.*"version":2`)
 			s.published(2)
 			s.sees(refresher.Unverified, refresher.Unknown)
 			if strings.Contains(s.daemon.log.text(), `"msg":"expired`) {
@@ -333,7 +333,7 @@ func TestWhatIsPublishedAndServed(t *testing.T) {
 			s.try(s.cloud.SetTrackerAccess(account, false))
 			s.report()
 			s.logged(`"msg":"no access: the value stays served"`)
-			s.logged(`"level":"WARN","msg":"published all the same: neither the old value nor the new one has access.*"version":2.*"verdict":"rejected: access"`)
+			s.logged(`"level":"WARN","msg":"published without an accepted probe: neither the old value nor the new one has access.*"version":2.*"verdict":"rejected: access"`)
 			s.published(2)
 			s.sees(refresher.NoAccess, refresher.RejectedAccess)
 			if strings.Contains(s.daemon.log.text(), `"msg":"expired`) {

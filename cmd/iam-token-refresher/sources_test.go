@@ -321,7 +321,7 @@ func TestKeyThatDoesNotWorkIsNotTakenIntoUse(t *testing.T) {
 			s.ready()
 			s.keeps(func() {
 				c.harm(s)
-				s.logged(`"level":"ERROR","msg":"key not changed, the old one stays in force","error":".*` + c.says)
+				s.logged(`"level":"ERROR","msg":"new key refused, the old one stays in force","error":".*` + c.says)
 			})
 			s.sees(refresher.Fresh, refresher.Accepted)
 			s.measures(`iam_token_config_reloads_total{result="failure"} 1`)

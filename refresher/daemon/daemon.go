@@ -66,7 +66,7 @@ type Daemon struct {
 	configured fs.FileInfo
 	reread     chan struct{} // it may have been put right
 	// restored is closed when what was saved has been taken up, or never will
-	// be: readers who waited for a restart are not to hear of nothing.
+	// be: readers who queued over a restart must not get a 503 before.
 	restored chan struct{}
 
 	refresher *refresher.Refresher // made by Run and Once
@@ -163,8 +163,8 @@ func (d *Daemon) live() sink.Live {
 	}
 }
 
-// start makes the refresher, over the store if there is to be one. The end of
-// both is in the returned function.
+// start makes the refresher, over the store if there is to be one. The returned
+// function closes the store.
 func (d *Daemon) start(p *plan) (end func(), err error) {
 	opt := refresher.Options{
 		Clock: clock.System{}, Log: d.log.Logger,
@@ -367,7 +367,7 @@ func (d *Daemon) change(ctx context.Context, what string, byItself bool, build f
 				err = next.setSockets(d.builder.processes)
 			}
 			if err != nil {
-				d.refuse(what, "reloaded: nothing has changed, and the listeners are not as the configuration wants them", err, byItself)
+				d.refuse(what, "reloaded: the configuration is unchanged, but a listener could not be put back", err, byItself)
 				return "", err
 			}
 			d.reloads[1].Add(1)
@@ -378,7 +378,7 @@ func (d *Daemon) change(ctx context.Context, what string, byItself bool, build f
 		err = d.swap(ctx, old, next)
 	}
 	if err != nil {
-		d.refuse(what, what+" not changed, the old one stays in force", err, byItself)
+		d.refuse(what, "new "+what+" refused, the old one stays in force", err, byItself)
 		return "", err
 	}
 	d.reloads[1].Add(1)

@@ -300,8 +300,8 @@ func TestTheLogSaysWhatItIsThatDoesNotChange(t *testing.T) {
 	g.edit("tracker: {cloud_org_id: "+emulator.CloudOrgID+"}", "http: {url: \""+g.cloud.Endpoints().Tracker+"/v3/myself\", headers_file: "+headers+"}")
 	g.logged("configuration changed")
 	for _, c := range []struct{ name, content, says string }{
-		{"ca.pem", "no certificate", "ca_file not changed, the old one stays in force"},
-		{"headers", "nonsense", "headers_file and ca_file not changed, the old one stays in force"},
+		{"ca.pem", "no certificate", "new ca_file refused, the old one stays in force"},
+		{"headers", "nonsense", "new headers_file and ca_file refused, the old one stays in force"},
 	} {
 		g.replace(c.name, []byte(c.content))
 		if line := g.logged(c.says); strings.Contains(line, "key") {
@@ -315,7 +315,7 @@ func TestABrokenKeyIsRefusedAndTheOldOneStays(t *testing.T) {
 	g := start(t)
 	before := g.content("bot.token")
 	g.replace("key.json", []byte(`{"id": "x"`))
-	if line := g.logged("key not changed, the old one stays in force"); !strings.Contains(line, "not valid JSON") {
+	if line := g.logged("new key refused, the old one stays in force"); !strings.Contains(line, "not valid JSON") {
 		t.Errorf("the log does not say why: %s", line)
 	}
 	stranger, err := g.cloud.NewKey(emulator.BotAccount, emulator.KeyOptions{Mismatched: true})
@@ -323,7 +323,7 @@ func TestABrokenKeyIsRefusedAndTheOldOneStays(t *testing.T) {
 		t.Fatal(err)
 	}
 	g.replace("key.json", stranger.File)
-	g.logged("key not changed, the old one stays in force")
+	g.logged("new key refused, the old one stays in force")
 	if g.content("bot.token") != before {
 		t.Error("a broken key changed what is published")
 	}
@@ -426,7 +426,7 @@ func TestARefusedConfigurationChangesNothing(t *testing.T) {
 			g := start(t)
 			before := g.plan.Load()
 			g.edit(edit[0], edit[1])
-			g.logged("configuration not changed, the old one stays in force")
+			g.logged("new configuration refused, the old one stays in force")
 			if g.plan.Load() != before {
 				t.Error("something of it is in force")
 			}
@@ -496,7 +496,7 @@ func TestOnlyWhatMayPassIsTriedAgain(t *testing.T) {
 			t.Parallel()
 			g := start(t)
 			g.edit(c.old, c.changed)
-			g.logged("configuration not changed, the old one stays in force")
+			g.logged("new configuration refused, the old one stays in force")
 			if again, _ := g.tryChanges(t.Context(), configuration, false); again != c.again {
 				t.Errorf("%q is tried again, want %q: %s", again, c.again, g.logged("not changed"))
 			}
@@ -529,7 +529,7 @@ func TestWhatIsRefusedAgainForTheSameReasonIsSaidOnce(t *testing.T) {
 		g.edit("level: debgu", "level: "+c.mistake)
 		g.tryChanges(t.Context(), configuration, c.byItself)
 		g.edit("level: "+c.mistake, "level: debgu")
-		line := g.logged("configuration not changed, the old one stays in force")
+		line := g.logged("new configuration refused, the old one stays in force")
 		if failures := g.reloads[0].Load(); !strings.Contains(line, c.level) || failures != c.failures {
 			t.Errorf("%s, by itself: %t: %d failures, %s", c.mistake, c.byItself, failures, line)
 		}
@@ -549,13 +549,13 @@ func TestAChangeIsNotTriedAgainBeforeTheAPIWantsIt(t *testing.T) {
 				t.Fatal(err)
 			}
 			g.edit(`bpfem0lat0rcl0ud0rg1`, `bpfem0lat0rcl0ud0rg2`)
-			g.logged("configuration not changed, the old one stays in force")
+			g.logged("new configuration refused, the old one stays in force")
 			key, err := g.cloud.NewKey(emulator.BotAccount, emulator.KeyOptions{OwnRSA: true})
 			if err != nil {
 				t.Fatal(err)
 			}
 			g.replace("key.json", key.File)
-			g.logged("key not changed, the old one stays in force")
+			g.logged("new key refused, the old one stays in force")
 			for _, changed := range []what{configuration, keys} {
 				if again, asked := g.tryChanges(t.Context(), changed, true); again != changed || asked < 20*time.Minute {
 					t.Errorf("%q is tried again after %s", again, asked)
@@ -588,7 +588,7 @@ func TestAKeyIsFollowedWhileTheConfigurationIsRefused(t *testing.T) {
 	t.Parallel()
 	g := start(t)
 	g.edit("level: debug", "level: debgu")
-	g.logged("configuration not changed, the old one stays in force")
+	g.logged("new configuration refused, the old one stays in force")
 	g.followsANewKey()
 	g.edit("level: debgu", "level: info")
 	g.logged("configuration changed")

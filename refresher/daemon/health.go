@@ -24,7 +24,7 @@ func (d *Daemon) source() status.Source {
 			ctx, cancel := context.WithTimeout(context.Background(), aliveTimeout)
 			defer cancel()
 			if err := d.refresher.Alive(ctx); err != nil {
-				return fmt.Errorf("the loop did not turn within %s: %w", aliveTimeout, err)
+				return fmt.Errorf("the main loop is stuck, it did not turn within %s: %w", aliveTimeout, err)
 			}
 			return nil
 		},

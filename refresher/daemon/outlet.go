@@ -119,7 +119,7 @@ func (o *outlet) taken(d *delivery) slog.Record {
 	if d.lost == 0 {
 		return d.record
 	}
-	r := slog.NewRecord(time.Now(), slog.LevelWarn, "lines of the log are lost: nobody took them", 0)
+	r := slog.NewRecord(time.Now(), slog.LevelWarn, "log lines dropped: stderr was blocked, as by a full pipe or a hung journal", 0)
 	r.AddAttrs(slog.Int("lines", d.lost))
 	return r
 }

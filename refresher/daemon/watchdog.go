@@ -70,7 +70,7 @@ func (d *Daemon) beat(ctx context.Context, patience time.Duration) {
 	case err == nil:
 		d.manager.send("WATCHDOG=1")
 	case ctx.Err() == nil:
-		d.log.Error("the loop does not turn: the watchdog is not quieted", "patience", patience.String(), "error", err)
+		d.log.Error("the main loop is stuck: WATCHDOG=1 is withheld, systemd will restart us", "patience", patience.String(), "error", err)
 	}
 }
 

@@ -1,8 +1,7 @@
 // Package redact is the last filter before text leaves the process: it replaces
 // the values of tokens, known by value or by their shape.
 //
-// It is a net under the other precautions and not in place of them: nothing may
-// rely on it to be allowed to log a secret.
+// It is a safety net: no code may log a secret because this filter exists.
 //
 // By value it finds, anywhere in a text and also inside longer words: every
 // registered value of at least [MinValue] bytes, and every piece of one that is

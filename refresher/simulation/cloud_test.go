@@ -66,31 +66,23 @@ func (s *source) Mint(ctx context.Context) (refresher.Minted, error) {
 	if failure != nil {
 		failure.ServerTime = m.ServerTime
 		if failure.RetryAfter > 0 && !s.trial {
-			for _, t := range w.tokens { // those of one identity share it
-				if wi := w.cfg.find(t.name); wi != nil && w.accounts[wi.acct] == s.acct {
-					t.asked(w, failure.RetryAfter, t == s.token && !w.swapping)
-				}
-			}
+			s.token.asked(w, failure.RetryAfter, !w.swapping)
 		}
 		w.happened(func() string { return fmt.Sprintf("%s: mint failed: %v", s.token.name, failure.Err) }, "minted"+s.acct.name, s.key)
 		return refresher.Minted{}, failure
 	}
 	if v != nil {
-		for _, t := range w.tokens {
-			if wi := w.cfg.find(t.name); t != s.token && (wi == nil || w.accounts[wi.acct] != s.acct) {
-				continue
-			}
-			if t.prev != nil && !v.expires.After(t.prev.ExpiresAt) && !w.True().Before(t.prev.ExpiresAt.Add(-third(t.prev))) {
-				w.touch(t, capWait, capWait, "the same value or a shorter one again")
-			}
-			// The daemon may take the time to be another, and the life for shorter.
-			now := w.True()
-			if taken := s.inst.r.Now(); taken.After(now) {
-				now = taken
-			}
-			t.paces = append(t.paces, paced{w.bubble(), m.ExpiresAt.Sub(now) - time.Minute})
+		t := s.token
+		if t.prev != nil && !v.expires.After(t.prev.ExpiresAt) && !w.True().Before(t.prev.ExpiresAt.Add(-third(t.prev))) {
+			w.touch(t, capWait, capWait, "the same value or a shorter one again")
 		}
-		s.token.mintFrom = 0
+		// The daemon may take the time to be another, and the life for shorter.
+		now := w.True()
+		if taken := s.inst.r.Now(); taken.After(now) {
+			now = taken
+		}
+		t.paces = append(t.paces, paced{w.bubble(), m.ExpiresAt.Sub(now) - time.Minute})
+		t.mintFrom = 0
 		w.happened(func() string {
 			return fmt.Sprintf("%s: mint gave %s, expires %s", s.token.name, v.name, m.ExpiresAt.Format("01-02 15:04:05"))
 		}, "minted"+s.acct.name, s.key)

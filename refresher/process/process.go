@@ -21,13 +21,15 @@ import (
 type Owner struct {
 	mu       sync.Mutex
 	core     limit        // on core files, that programs are given
+	own      limit        // our own, when no fork is under way
 	starting int          // forks that may be under way
 	ours     map[int]bool // started, and perhaps not waited for yet
 	rung     chan struct{}
 }
 
-// New makes an Owner. It does nothing by itself. Programs get the limit on core
-// files that is in force now, whatever we set for ourselves later.
+// New makes an Owner, of which a process needs one. It does nothing by itself.
+// Programs get the limit on core files that is in force now, whatever we set for
+// ourselves later.
 func New() *Owner {
 	return &Owner{core: coreLimit(), ours: map[int]bool{}, rung: make(chan struct{}, 1)}
 }
@@ -96,20 +98,27 @@ func untilReaped(cmd *exec.Cmd) (reap func()) {
 	}
 }
 
-// start makes a fork and the note of its PID one step to whoever reaps.
+// start makes a fork and the note of its PID one step to whoever reaps. The child
+// inherits its limit: set afterwards, it would come too late for a quick one, and
+// for its children.
 func (o *Owner) start(cmd *exec.Cmd) error {
 	if o == nil {
 		return cmd.Start()
 	}
 	o.mu.Lock()
-	o.starting++
+	if o.starting++; o.starting == 1 {
+		o.own = coreLimit()
+		o.core.set()
+	}
 	o.mu.Unlock()
 	err := cmd.Start() // may hang where the program's file system does: no lock is held
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.starting--; err == nil {
+	if o.starting--; o.starting == 0 {
+		o.own.set()
+	}
+	if err == nil {
 		o.ours[cmd.Process.Pid] = true
-		o.core.give(cmd.Process.Pid)
 	}
 	o.ring()
 	return err

@@ -20,18 +20,6 @@ func dieWithUs(cmd *exec.Cmd) {
 	cmd.SysProcAttr.Pdeathsig = syscall.SIGKILL
 }
 
-// limit is one of setrlimit(2).
-type limit struct{ unix.Rlimit }
-
-// coreLimit is ours on core files.
-func coreLimit() (l limit) {
-	_ = unix.Getrlimit(unix.RLIMIT_CORE, &l.Rlimit) // fails for no process
-	return l
-}
-
-// give sets a child's limit, which it got from us.
-func (l limit) give(pid int) { _ = unix.Prlimit(pid, unix.RLIMIT_CORE, &l.Rlimit, nil) }
-
 // awaitEnd waits for the end of a child, ok with exit code 0, and leaves it to be
 // waited for; seen is false where that cannot be done.
 func awaitEnd(pid int) (ok, seen bool) {

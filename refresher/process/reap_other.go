@@ -14,13 +14,5 @@ func dieWithUs(*exec.Cmd) {}
 // awaitEnd: an end cannot be seen here without waiting for it.
 func awaitEnd(int) (ok, seen bool) { return false, false }
 
-// limit: a child's cannot be set here. Ours is only lowered softly, so that it
-// can raise it again.
-type limit struct{}
-
-func coreLimit() limit { return limit{} }
-
-func (limit) give(int) {}
-
 // Reap does nothing: we are never init here.
 func (o *Owner) Reap(context.Context) {}

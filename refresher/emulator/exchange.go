@@ -23,9 +23,15 @@ type tokenAnswer struct {
 	TokenType       string `json:"token_type"`
 }
 
-// left is the rest of a token's life in whole seconds, never negative.
+// left is the rest of a token's life in whole seconds, never negative. One that
+// was just issued has all of it, however long the machine took to answer: or a
+// second one could seem to live no longer than the first.
 func (e *Emulator) left(t token) int64 {
-	return max(0, int64(t.expires.Sub(e.now()).Round(time.Millisecond)/time.Second))
+	now := e.now()
+	if now.Before(t.issued.Add(time.Second)) {
+		now = t.issued
+	}
+	return max(0, int64(t.expires.Sub(now)/time.Second))
 }
 
 // oauthError is the error body of RFC 6749.

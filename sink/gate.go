@@ -33,8 +33,9 @@ type conn struct {
 	gate *gate
 	seq  uint64
 	// serving: a request is being answered; served: the last one that began was,
-	// or is; resting: the next one is waited for.
-	serving, served, resting atomic.Bool
+	// or is about to be; taken: it has come to its handler; resting: the next one
+	// is waited for.
+	serving, served, taken, resting atomic.Bool
 	// leisure: this request may take as long as it takes.
 	leisure atomic.Bool
 	closed  sync.Once
@@ -217,7 +218,7 @@ func (g *gate) heard() {
 	}
 }
 
-// awaitFirst waits until every connection has sent a request, but no longer
+// awaitFirst waits until every connection has had a request handled, but no longer
 // than grace and ctx allow.
 func (g *gate) awaitFirst(ctx context.Context, grace time.Duration) {
 	ctx, cancel := context.WithTimeout(ctx, grace)
@@ -235,7 +236,7 @@ func (g *gate) anySilent() bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	for c := range g.conns {
-		if !c.served.Load() {
+		if !c.taken.Load() {
 			return true
 		}
 	}

@@ -204,6 +204,35 @@ func TestARequestUnderWayIsAnsweredAtTheEnd(t *testing.T) {
 	must(t, <-closed)
 }
 
+// net/http reads a request, says so, and then looks whether it shuts down.
+func TestARequestThatWasJustReadIsAnsweredAtTheEnd(t *testing.T) {
+	t.Parallel()
+	d := newDaemon()
+	s := newServer(t, d, ServerOptions{Socket: SocketOptions{Mode: 0o666}})
+	s.Update(endpoint(t, s, "bot", nil))
+	wasRead, shutdown := make(chan struct{}), make(chan struct{})
+	s.connState = func(c net.Conn, state http.ConnState) {
+		turnState(c, state)
+		if state == http.StateActive {
+			close(wasRead)
+			select { // the end must wait for it, up to silentGrace
+			case <-shutdown:
+			case <-time.After(silentGrace / 5):
+			}
+		}
+	}
+	must(t, s.Listen())
+	s.server.RegisterOnShutdown(func() { close(shutdown) })
+	failed := make(chan error)
+	go func() {
+		_, err := try(t.Context(), client(t, s.Path()), "GET", "/v1/tokens/bot")
+		failed <- err
+	}()
+	<-wasRead
+	must(t, s.Close(context.Background()))
+	must(t, <-failed)
+}
+
 func TestAnEndThatTakesTooLongIsCut(t *testing.T) {
 	t.Parallel()
 	d := newDaemon()

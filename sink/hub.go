@@ -31,6 +31,8 @@ type hub struct {
 	live Live
 	log  *slog.Logger
 	gate *gate
+	// connState is turnState; a variable for tests.
+	connState func(net.Conn, http.ConnState)
 	// table is replaced under mu.
 	table atomic.Pointer[table]
 
@@ -50,7 +52,7 @@ func newHub(live Live, logger *slog.Logger, g *gate) *hub {
 		logger = slog.New(slog.DiscardHandler)
 	}
 	g.log = logger
-	h := &hub{live: live, log: logger, gate: g, closing: make(chan struct{})}
+	h := &hub{live: live, log: logger, gate: g, connState: turnState, closing: make(chan struct{})}
 	h.table.Store(newTable(nil))
 	return h
 }
@@ -92,6 +94,9 @@ func (h *hub) serve(ln net.Listener, handler http.HandlerFunc) {
 			c := connOf(r.Context())
 			c.serving.Store(true)
 			defer c.serving.Store(false)
+			if !c.taken.Swap(true) {
+				h.gate.heard()
+			}
 			if r.ContentLength != 0 {
 				w.Header().Set("Connection", "close") // after a body it cannot rest
 				_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(requestTimeout))
@@ -105,7 +110,7 @@ func (h *hub) serve(ln net.Listener, handler http.HandlerFunc) {
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
 			return context.WithValue(ctx, connKey{}, c)
 		},
-		ConnState: turnState,
+		ConnState: h.connState,
 		ErrorLog:  log.New(debugWriter{h.log}, "", 0),
 	}
 	h.turning.Go(func() { _ = h.server.Serve(turnListener{h.gate, ln.Addr()}) })
@@ -220,8 +225,8 @@ func (h *hub) close(ctx context.Context) error {
 	<-h.ln.done
 	h.retired.Wait()
 	defer context.AfterFunc(ctx, func() { h.gate.closeIf(func(*conn) bool { return true }) })()
-	// Once net/http shuts down it drops the requests that it reads, also the
-	// first of a connection.
+	// Once net/http shuts down it drops the requests that it reads, or has read
+	// and not yet passed on, also the first of a connection.
 	h.gate.awaitFirst(ctx, silentGrace)
 	h.gate.closeIf(func(c *conn) bool { return !c.served.Load() && !c.serving.Load() })
 	h.gate.end()

@@ -73,6 +73,7 @@ func (t *turn) Read(b []byte) (int, error) {
 			}
 		}
 		if t.served.Swap(false) { // another request has begun
+			t.taken.Store(false)
 			t.until = time.Now().Add(requestTimeout)
 		}
 		_ = t.SetReadDeadline(t.until) // all of it comes in time, or none
@@ -130,9 +131,7 @@ func turnState(c net.Conn, s http.ConnState) {
 	t.idle.Store(s == http.StateIdle)
 	switch s {
 	case http.StateActive: // the header is there, and nothing was read beyond it
-		if !t.served.Swap(true) {
-			t.gate.heard()
-		}
+		t.served.Store(true)
 	case http.StateHijacked:
 		t.gate.endTurn(t)
 	}
@@ -172,6 +171,7 @@ func (g *gate) awaitTurn(c *conn) bool {
 		}
 	}
 	c.served.Store(false)
+	c.taken.Store(false)
 	c.resting.Store(false)
 	t := g.takeTurn(c)
 	if t == nil {

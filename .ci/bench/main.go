@@ -13,6 +13,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -90,30 +91,37 @@ func (b *bench) binary() error {
 	return nil
 }
 
-// cloud starts an emulator and returns its directory.
-func (b *bench) cloud(name string, args ...string) (dir string, stop func(), err error) {
+// cloud starts an emulator and returns its directory and its PID.
+func (b *bench) cloud(name string, args ...string) (dir string, pid int, stop func(), err error) {
 	dir = filepath.Join(b.dir, name)
 	cmd := exec.Command(b.emulator, append([]string{"--dir", dir}, args...)...)
 	stop, err = start(cmd)
 	if err != nil {
-		return "", nil, err
+		return "", 0, nil, err
 	}
-	return dir, stop, waitFor(filepath.Join(dir, "endpoints.json"), 20*time.Second, often)
+	return dir, cmd.Process.Pid, stop, waitFor(filepath.Join(dir, "endpoints.json"), 20*time.Second, often)
 }
 
 // start runs a program until stop is called; its output is shown if it fails.
+// It goes to a file: to read it meanwhile would cost what is measured.
 func start(cmd *exec.Cmd) (stop func(), err error) {
 	// What is set here would be read besides the system's bundle.
 	cmd.Env = slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "SSL_CERT_") })
-	var out bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &out
-	if err := cmd.Start(); err != nil {
+	out, err := os.CreateTemp(shm(), "itr-bench-output")
+	if err != nil {
 		return nil, err
 	}
+	_ = os.Remove(out.Name())
+	cmd.Stdout, cmd.Stderr = out, out
+	if err := cmd.Start(); err != nil {
+		return nil, errors.Join(err, out.Close())
+	}
 	return func() {
+		defer out.Close()
 		_ = cmd.Process.Signal(syscall.SIGTERM)
 		if err := cmd.Wait(); err != nil {
-			fmt.Fprintf(os.Stderr, "%s: %v\n%s\n", cmd, err, out.Bytes())
+			text, _ := io.ReadAll(io.NewSectionReader(out, 0, 1<<20))
+			fmt.Fprintf(os.Stderr, "%s: %v\n%s\n", cmd, err, text)
 		}
 	}, nil
 }
@@ -132,7 +140,7 @@ func waitFor(path string, limit, interval time.Duration) error {
 
 // firstToken is the time from exec to the published and probed value.
 func (b *bench) firstToken() error {
-	dir, stop, err := b.cloud("first")
+	dir, _, stop, err := b.cloud("first")
 	if err != nil {
 		return err
 	}
@@ -161,7 +169,7 @@ func (b *bench) firstToken() error {
 func ms(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
 
 func (b *bench) oneToken() error {
-	dir, stop, err := b.cloud("one")
+	dir, _, stop, err := b.cloud("one")
 	if err != nil {
 		return err
 	}
@@ -225,7 +233,7 @@ func switches(pid int) (n int) {
 // manyTokens is what each of many tokens costs, and how long the first refresh
 // of all takes.
 func (b *bench) manyTokens() error {
-	dir, stop, err := b.cloud("many", "--accounts", fmt.Sprint(b.accounts))
+	dir, emulator, stop, err := b.cloud("many", "--accounts", fmt.Sprint(b.accounts))
 	if err != nil {
 		return err
 	}
@@ -249,8 +257,7 @@ func (b *bench) manyTokens() error {
 	); err != nil {
 		return err
 	}
-	const settle = 5 * time.Second
-	base, _, err := b.mass(dir, one, settle)
+	base, err := b.memoryOfMass(dir, one)
 	if err != nil {
 		return err
 	}
@@ -258,71 +265,109 @@ func (b *bench) manyTokens() error {
 		{"one key file", shared, "at most 8 KB"},
 		{"a key file each", all, "at most 12 KB"},
 	} {
-		u, _, err := b.mass(dir, c.config, settle)
+		anon, err := b.memoryOfMass(dir, c.config)
 		if err != nil {
 			return err
 		}
 		say(fmt.Sprintf("%d tokens, %s: anonymous memory of each", b.accounts, c.what),
-			fmt.Sprintf("%.1f KB", (u.anon-base.anon)/float64(b.accounts-1)/1024), c.budget)
+			fmt.Sprintf("%.1f KB", (anon-base)/float64(b.accounts-1)/1024), c.budget)
 	}
 	// Both again and again, one after the other: the machine is not always as fast.
 	type round struct {
-		took, signing time.Duration
+		took, signing, cpu time.Duration
 	}
 	ratio := func(r round) float64 { return float64(r.took) / float64(r.signing) }
 	var rounds []round
 	for range 7 {
 		signing := signatures(b.accounts)
-		_, took, err := b.mass(dir, all, 0)
+		before := cpu(emulator)
+		m, err := b.mass(dir, all, 0)
 		if err != nil {
 			return err
 		}
-		rounds = append(rounds, round{took, signing})
+		rounds = append(rounds, round{m.took, signing, m.cpu + cpu(emulator) - before})
 	}
 	slices.SortFunc(rounds, func(a, b round) int { return cmp.Compare(ratio(a), ratio(b)) })
 	typical := rounds[len(rounds)/2]
+	cores := runtime.NumCPU()
 	say(fmt.Sprintf("%d tokens: first refresh of all", b.accounts), fmt.Sprintf("%.0f ms", ms(typical.took)), "")
-	say(fmt.Sprintf("%d RSA-2048 signatures on %d cores", b.accounts, runtime.NumCPU()), fmt.Sprintf("%.0f ms", ms(typical.signing)), "")
+	say(fmt.Sprintf("%d RSA-2048 signatures on %d cores", b.accounts, cores), fmt.Sprintf("%.0f ms", ms(typical.signing)), "")
 	say("first refresh of all / signatures, median of 7", fmt.Sprintf("%.2f", ratio(typical)),
 		fmt.Sprintf("at most 2 (%.2f to %.2f)", ratio(rounds[0]), ratio(rounds[len(rounds)-1])))
+	say("the same of CPU time, the emulator's included", fmt.Sprintf("%.2f", float64(typical.cpu)/float64(typical.signing)/float64(cores)), "")
 	return nil
 }
 
 var tokenFile = regexp.MustCompile(`file: \{path: "(.+?)"`)
 
+// memoryOfMass is the anonymous memory in bytes of a configuration's daemon at
+// rest, median of 3: where the runtime's pages lie is chance.
+func (b *bench) memoryOfMass(dir, config string) (float64, error) {
+	var anon []float64
+	for range 3 {
+		m, err := b.mass(dir, config, 5*time.Second)
+		if err != nil {
+			return 0, err
+		}
+		anon = append(anon, m.anon)
+	}
+	slices.Sort(anon)
+	return anon[1], nil
+}
+
+// mass is the first refresh of many tokens.
+type mass struct {
+	took, cpu time.Duration // until all were published
+	anon      float64       // at the end, in bytes
+}
+
 // mass runs a configuration until all tokens are published, and settle longer.
-func (b *bench) mass(dir, config string, settle time.Duration) (usage, time.Duration, error) {
+func (b *bench) mass(dir, config string, settle time.Duration) (mass, error) {
 	text, err := os.ReadFile(config)
 	if err != nil {
-		return usage{}, 0, err
+		return mass{}, err
 	}
 	var published []string
 	for _, m := range tokenFile.FindAllSubmatch(text, -1) {
 		published = append(published, string(m[1]))
 		if err := os.Remove(string(m[1])); err != nil && !errors.Is(err, os.ErrNotExist) {
-			return usage{}, 0, err
+			return mass{}, err
 		}
 	}
 	if err := os.RemoveAll(filepath.Join(dir, "state")); err != nil {
-		return usage{}, 0, err
+		return mass{}, err
 	}
 	cmd := exec.Command(b.refresher, "run", "--config", config)
 	begin := time.Now()
 	end, err := start(cmd)
 	if err != nil {
-		return usage{}, 0, err
+		return mass{}, err
 	}
 	defer end()
 	// One file after the other: to count them all again and again would cost
 	// what is measured.
 	for _, path := range published {
-		if err := waitFor(path, time.Minute, 2*time.Millisecond); err != nil {
-			return usage{}, 0, err
+		if err := waitFor(path, time.Minute, 5*time.Millisecond); err != nil {
+			return mass{}, err
 		}
 	}
-	took := time.Since(begin)
+	m := mass{took: time.Since(begin), cpu: cpu(cmd.Process.Pid)}
 	time.Sleep(settle)
-	return memory(cmd.Process.Pid), took, nil
+	m.anon = memory(cmd.Process.Pid).anon
+	return m, nil
+}
+
+// cpu is the processor time that a process has used (proc_pid_stat(5)), to 10 ms.
+func cpu(pid int) time.Duration {
+	b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	fields := strings.Fields(string(b[bytes.LastIndexByte(b, ')')+1:]))
+	if len(fields) < 13 {
+		return 0
+	}
+	var user, system int64
+	_, _ = fmt.Sscan(fields[11], &user)
+	_, _ = fmt.Sscan(fields[12], &system)
+	return time.Duration(user+system) * 10 * time.Millisecond
 }
 
 // signatures is the time of n signatures on all cores.

@@ -16,7 +16,7 @@ import (
 // long it takes until all are told of it.
 func (b *bench) waiters() error {
 	const n = 1000
-	dir, stop, err := b.cloud("waiters")
+	dir, _, stop, err := b.cloud("waiters")
 	if err != nil {
 		return err
 	}

@@ -194,7 +194,7 @@ func (r *Refresher) nextWake() time.Time {
 		next = r.wakes[0].wake
 	}
 	for _, h := range r.hosts {
-		if h.waiting() {
+		if h.ready() {
 			next = earlier(next, h.next)
 		}
 	}

@@ -146,7 +146,7 @@ func (t *trial) mintAndProbe(ctx context.Context, r *Refresher) error {
 		return nil
 	}
 	for n := 1; ; n++ {
-		finding, err := await(ctx, r, func(end func(Finding)) { r.probe(t.spec, minted.m.Value, nil, end) })
+		finding, err := await(ctx, r, func(end func(Finding)) { r.probe(t.spec, minted.m.Value, renewing, nil, end) })
 		if err != nil {
 			return err
 		}

@@ -174,35 +174,54 @@ func (e *entry) nextMint(now time.Time) time.Time {
 	return later(now, planMint(e.spec.Policy, e.state, now).at)
 }
 
-// hostLane limits the probes of one host in rate and number; those of
-// candidates go before the scheduled ones of published values.
+// hostLane limits the probes of one host in rate and number. Those that wait
+// do so in one queue for each urgency.
 type hostLane struct {
-	host      string
-	urgent    queue[func()]
-	scheduled queue[scheduledProbe]
-	running   int
-	rate      budget
-	next      time.Time // when the rate allows the next
+	host    string
+	waiting [len(urgencies)]queue[waitingProbe]
+	running int
+	rate    budget
+	next    time.Time // when the rate allows the next
 }
 
-type scheduledProbe struct {
-	of    *entry
+// urgency orders the probes of one host: what is more urgent goes first. None of
+// them waits for ever: the budget of its token bounds how many are urgent.
+type urgency int
+
+const (
+	refusing  urgency = iota // a reader is refused, or has nothing: whether it is so, and what will replace it
+	renewing                 // a new value, while the old one does
+	scheduled                // a published value, once more
+)
+
+var urgencies = [...]urgency{refusing, renewing, scheduled}
+
+type waitingProbe struct {
+	of    *entry // nil: of a configuration that is tried
 	start func()
 }
 
-func (h *hostLane) waiting() bool {
-	return len(h.urgent)+len(h.scheduled) > 0 && h.running < probesAtOnce
+// ready tells whether there is a probe to start, but for the rate.
+func (h *hostLane) ready() bool {
+	return h.running < probesAtOnce && slices.ContainsFunc(urgencies[:], func(u urgency) bool { return len(h.waiting[u]) > 0 })
 }
 
-// hasten puts e's probe before the scheduled ones of all other tokens.
+// pop takes out the most urgent probe; there must be one.
+func (h *hostLane) pop() (start func()) {
+	u := slices.IndexFunc(h.waiting[:], func(q queue[waitingProbe]) bool { return len(q) > 0 })
+	return h.waiting[u].pop().start
+}
+
+// hasten makes e's probe urgent where it waits.
 func (h *hostLane) hasten(e *entry) {
-	h.scheduled = slices.DeleteFunc(h.scheduled, func(p scheduledProbe) bool {
-		if p.of != e {
-			return false
-		}
-		h.urgent.push(p.start)
-		return true
-	})
+	for _, u := range urgencies[1:] {
+		h.waiting[u] = slices.DeleteFunc(h.waiting[u], func(p waitingProbe) bool {
+			if p.of == e {
+				h.waiting[refusing].push(p)
+			}
+			return p.of == e
+		})
+	}
 }
 
 // pumpHost starts the probes that the limits allow.
@@ -214,19 +233,13 @@ func (r *Refresher) pumpHost(h *hostLane, now time.Time) {
 	if full := now.Add(time.Duration(burst) * interval); h.rate.tat.After(full) {
 		h.rate.tat = full // the clock went back
 	}
-	for h.waiting() {
+	for h.ready() {
 		if h.next = h.rate.ready(burst); h.next.After(now) {
 			return
 		}
-		var start func()
-		if len(h.urgent) > 0 {
-			start = h.urgent.pop()
-		} else {
-			start = h.scheduled.pop().start
-		}
 		h.rate = h.rate.take(now, interval, burst, 0)
 		h.running++
-		start()
+		h.pop()()
 	}
 }
 
@@ -242,17 +255,17 @@ func (r *Refresher) hostLane(host string) *hostLane {
 	return h
 }
 
-// hasten gets on with the probe of a value that was refused to a reader, where
-// it has come due by its schedule and waits for its turn among a thousand others.
+// hasten gets on with the probe of a token whose value was refused to a reader,
+// where it waits for its turn among a thousand others.
 func (r *Refresher) hasten(e *entry) {
 	if e.state.Reported || e.state.Witnessed {
 		r.hostLane(e.spec.Probe.Host()).hasten(e)
 	}
 }
 
-// probe tries a value and calls end in the loop with what was found. It goes
-// before the scheduled probes, unless it is one: of the token scheduled.
-func (r *Refresher) probe(spec Spec, v Value, scheduled *entry, end func(Finding)) {
+// probe tries a value and calls end in the loop with what was found. of is the
+// token at work that it is for, nil if there is none.
+func (r *Refresher) probe(spec Spec, v Value, u urgency, of *entry, end func(Finding)) {
 	h := r.hostLane(spec.Probe.Host())
 	timeout := spec.ProbeTimeout
 	if timeout == 0 {
@@ -275,11 +288,7 @@ func (r *Refresher) probe(spec Spec, v Value, scheduled *entry, end func(Finding
 			}
 		})
 	}
-	if scheduled == nil {
-		h.urgent.push(start)
-	} else {
-		h.scheduled.push(scheduledProbe{scheduled, start})
-	}
+	h.waiting[u].push(waitingProbe{of, start})
 	r.pumpHost(h, r.clock.Now())
 }
 
@@ -287,20 +296,23 @@ func (r *Refresher) startProbe(e *entry, d Decision) {
 	r.log(e).Debug("probing", "what", d.Do.String(), "code", d.Code, "reason", d.Reason)
 	gen := e.gen
 	if d.Do == ProbeCandidate {
-		value := e.state.Held.Value
-		r.probe(e.spec, value, nil, func(f Finding) {
+		value, u := e.state.Held.Value, renewing
+		switch e.state.Health(r.clock.Now()) {
+		case Pending, Expired, Revoked:
+			u = refusing
+		}
+		r.probe(e.spec, value, u, e, func(f Finding) {
 			if !e.gone && e.gen == gen {
 				r.candidateProbed(e, value, f)
 			}
 		})
 		return
 	}
-	version := e.state.Published
-	var scheduled *entry
+	version, u := e.state.Published, refusing
 	if d.Code == codeReprobe {
-		scheduled = e
+		u = scheduled
 	}
-	r.probe(e.spec, version.Value, scheduled, func(f Finding) {
+	r.probe(e.spec, version.Value, u, e, func(f Finding) {
 		if !e.gone && e.gen == gen {
 			r.publishedProbed(e, version, f)
 		}

@@ -240,7 +240,7 @@ func planConfirm(p Policy, s State, now time.Time) plan {
 
 // confirmsAtOnce tells whether a 401 that was witnessed is yet to be looked
 // into: only the first probe for it has no other limit.
-func (s State) confirmsAtOnce() bool { return s.Witnessed && s.ProbeFailures == 0 }
+func (s State) confirmsAtOnce() bool { return s.Witnessed && s.untried }
 
 // planReport probes because a consumer had a 401.
 func planReport(p Policy, s State, now time.Time) plan {

@@ -376,6 +376,21 @@ func TestA401ThatWeSawNeedsOneProbeToBeBelieved(t *testing.T) {
 			s.Roll = 0.5
 			return probed(s, unknown)
 		}, Wait, codeConfirm, Fresh},
+		"the probe cannot tell, and a new value may be probed at once: it waits all the same": {func() State {
+			s := started(witnessed(steady(now)))
+			s.Roll = 0.5
+			s = probed(s, unknown).After(p, MintSucceeded{Minted{Value: NewValue("next"), ExpiresAt: now.Add(12 * time.Hour)}}, now)
+			for range probeBurst {
+				s = s.After(p, Started{Do: ProbeCandidate}, now)
+			}
+			return s
+		}, Wait, codeConfirm, Fresh},
+		"no probe of a new value could tell: it is made at once": {func() State {
+			s := steady(now).After(p, MintSucceeded{Minted{Value: NewValue("next"), ExpiresAt: now.Add(12 * time.Hour)}}, now)
+			s = witnessed(s.After(p, Started{Do: ProbeCandidate}, now))
+			s.Roll = 0.5
+			return s.After(p, CandidateProbed{Value: NewValue("next"), Finding: unknown}, now)
+		}, ProbePublished, codeConfirm, Fresh},
 		"seen again while it is looked into": {func() State { return witnessed(started(witnessed(steady(now)))) }, Wait, codeSchedule, Fresh},
 		"seen again once that is known":      {func() State { return witnessed(probed(started(witnessed(steady(now))), badToken)) }, Mint, codeRevoked, Revoked},
 	} {

@@ -88,6 +88,7 @@ func (e Started) apply(p Policy, s *State, now time.Time) {
 		if !s.Reported && !s.confirmsAtOnce() {
 			s.probes = s.probes.take(now, s.probePace(p, now), probeBurst, s.Roll)
 		}
+		s.untried = false
 		if s.Reported {
 			s.Reported, s.ReportedAt = false, now
 		}
@@ -281,7 +282,7 @@ func (e Witnessed) apply(p Policy, s *State, now time.Time) {
 		return
 	}
 	s.witnesses = s.witnesses.take(now, s.mintPace(p, now), witnessBurst, s.Roll)
-	s.Witnessed, s.outrun = true, s.ProbingPublished
+	s.Witnessed, s.untried, s.outrun = true, true, s.ProbingPublished
 	if s.SuspectSince.IsZero() {
 		s.SuspectSince = now
 	}

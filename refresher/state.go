@@ -23,6 +23,8 @@ type State struct {
 	// Witnessed: that 401 was the API's answer to a reader's request that
 	// passed through us. It is one of the two that make a revocation.
 	Witnessed bool
+	// untried: no probe has begun since that 401 was witnessed.
+	untried bool
 	// outrun: the probe under way began before that 401 and says nothing
 	// against it.
 	outrun    bool

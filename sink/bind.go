@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"iam-token-refresher/sink/peer"
 )
 
 // bound is a listening Unix socket that we made, and its file.
@@ -172,17 +174,17 @@ func inUseByUs() *InUseError { return &InUseError{By: "this daemon itself", own:
 
 // holder names who listens at the other end of c.
 func holder(c net.Conn) *InUseError {
-	p, err := peerOf(c)
+	p, err := peer.Of(c)
 	switch {
-	case err != nil || p.pid == 0:
+	case err != nil || p.PID == 0:
 		return &InUseError{By: "another process"}
-	case p.pid == os.Getpid():
+	case p.PID == os.Getpid():
 		return inUseByUs()
 	}
-	if name := processName(p.pid); name != "" {
-		return &InUseError{By: fmt.Sprintf("process %d (%s, uid %d)", p.pid, name, p.uid)}
+	if name := peer.Command(p.PID); name != "" {
+		return &InUseError{By: fmt.Sprintf("process %d (%s, uid %d)", p.PID, name, p.UID)}
 	}
-	return &InUseError{By: fmt.Sprintf("process %d (uid %d)", p.pid, p.uid)}
+	return &InUseError{By: fmt.Sprintf("process %d (uid %d)", p.PID, p.UID)}
 }
 
 // lockDir keeps two daemons that start at once from taking each other's new

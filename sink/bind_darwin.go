@@ -9,6 +9,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// maxSocketPath is sun_path of unix(4) less its final zero.
+const maxSocketPath = 103
+
 // ownDescriptors is the directory of this process's open descriptors.
 const ownDescriptors = "/dev/fd"
 

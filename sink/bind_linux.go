@@ -10,7 +10,12 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"iam-token-refresher/sink/peer"
 )
+
+// maxSocketPath is sun_path of unix(7) less its final zero.
+const maxSocketPath = 107
 
 // ownDescriptors is the directory of this process's open descriptors.
 const ownDescriptors = "/proc/self/fd"
@@ -55,7 +60,7 @@ func (f *socketFile) leadsTo(path string) error {
 		return fmt.Errorf("tell whether the socket is ours: %w", err)
 	}
 	defer c.Close()
-	if p, err := peerOf(c); err != nil || p.pid != os.Getpid() || c.RemoteAddr().String() != path {
+	if p, err := peer.Of(c); err != nil || p.PID != os.Getpid() || c.RemoteAddr().String() != path {
 		return errReplaced
 	}
 	return nil

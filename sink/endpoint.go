@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"iam-token-refresher/refresher"
+	"iam-token-refresher/sink/peer"
 )
 
 // Live is what listeners know about the running daemon. Its functions are
@@ -186,12 +187,12 @@ func newTable(endpoints []*Endpoint) *table {
 }
 
 // find returns the endpoint that p may read under name, or nil.
-func (t *table) find(name string, p *peer) *Endpoint {
+func (t *table) find(name string, p *peer.Peer) *Endpoint {
 	return t.permit(t.byName[name], p)
 }
 
 // findOrDefault is find for reading, which knows a default.
-func (t *table) findOrDefault(name string, p *peer) *Endpoint {
+func (t *table) findOrDefault(name string, p *peer.Peer) *Endpoint {
 	e := t.byName[name]
 	if e == nil && name == "default" {
 		e = t.standard
@@ -199,11 +200,11 @@ func (t *table) findOrDefault(name string, p *peer) *Endpoint {
 	return t.permit(e, p)
 }
 
-func (t *table) permit(e *Endpoint, p *peer) *Endpoint {
+func (t *table) permit(e *Endpoint, p *peer.Peer) *Endpoint {
 	if e == nil {
 		return nil
 	}
-	if p != nil && !p.may(e.allow) {
+	if p != nil && !e.allow.admits(p) {
 		e.count(readForbidden)
 		return nil
 	}
@@ -213,9 +214,9 @@ func (t *table) permit(e *Endpoint, p *peer) *Endpoint {
 func (t *table) names() []string { return slices.Sorted(maps.Keys(t.byName)) }
 
 // shrank tells whether p may read less in next than in t.
-func (t *table) shrank(next *table, p *peer) bool {
+func (t *table) shrank(next *table, p *peer.Peer) bool {
 	for name, e := range t.byName {
-		if n := next.byName[name]; n != nil && n.allow != e.allow && p.may(e.allow) && !p.may(n.allow) {
+		if n := next.byName[name]; n != nil && n.allow != e.allow && e.allow.admits(p) && !n.allow.admits(p) {
 			return true
 		}
 	}

@@ -5,7 +5,6 @@ import (
 	"crypto/tls"
 	"errors"
 	"io"
-	"log"
 	"net"
 	"net/http"
 	"net/http/httputil"
@@ -17,6 +16,7 @@ import (
 	"time"
 
 	"iam-token-refresher/refresher"
+	"iam-token-refresher/sink/turns"
 )
 
 const (
@@ -39,7 +39,7 @@ type forward struct {
 	wait     time.Duration // proxyWait, but in tests
 
 	failing atomic.Bool // the API could not be reached, and it was said
-	noted   rarely
+	noted   turns.Rarely
 }
 
 // addressKey is of the context value that holds how the client names us.
@@ -64,7 +64,7 @@ func newForward(e *Endpoint, h *hub, up Upstream) *forward {
 		BufferPool:     &buffers{},
 		ModifyResponse: f.answered,
 		ErrorHandler:   f.failed,
-		ErrorLog:       log.New(debugWriter{h.log}, "", 0),
+		ErrorLog:       turns.ErrorLog(h.log),
 	}
 	return f
 }
@@ -229,7 +229,7 @@ func (f *forward) failed(w http.ResponseWriter, r *http.Request, err error) {
 	default:
 		f.endpoint.count(readFailed)
 		why := trouble(err)
-		if f.noted.now() && !f.failing.Swap(true) {
+		if f.noted.Now() && !f.failing.Swap(true) {
 			f.hub.log.Warn("no response from the API; clients get 502", "sink", f.endpoint.id, "host", f.up.URL.Host, "error", why)
 		}
 		refuse(w, http.StatusBadGateway, "no answer of "+f.up.URL.Host+": "+why)

@@ -14,6 +14,7 @@ import (
 	"unicode/utf8"
 
 	"iam-token-refresher/refresher"
+	"iam-token-refresher/sink/peer"
 )
 
 // FuzzSocketRequests: whatever bytes come, all answers are HTTP, no handler
@@ -35,8 +36,10 @@ func FuzzSocketRequests(f *testing.F) {
 	d := newDaemon()
 	d.reload = func() (string, error) { return "", errors.New("not here") }
 	var said logs
-	s := newServer(f, d, ServerOptions{Log: slog.New(slog.NewTextHandler(&said, &slog.HandlerOptions{Level: slog.LevelError}))})
-	s.gate.peer = func(net.Conn) (peer, error) { return peer{uid: 1234, gid: 1234}, nil }
+	s := newServer(f, d, ServerOptions{
+		Log:    slog.New(slog.NewTextHandler(&said, &slog.HandlerOptions{Level: slog.LevelError})),
+		peerOf: func(net.Conn) (peer.Peer, error) { return peer.Peer{UID: 1234, GID: 1234}, nil },
+	})
 	open, hidden := endpoint(f, s, "open", nil), endpoint(f, s, "hidden", &Allow{Users: []string{"9"}})
 	s.Update(open, hidden)
 	for _, e := range []*Endpoint{open, hidden} {

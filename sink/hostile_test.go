@@ -10,6 +10,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"iam-token-refresher/sink/turns"
 )
 
 // overConn is a client that has this connection and no other. [http.Transport]
@@ -37,13 +39,13 @@ func TestSilentAndSlowClientsAreLetGo(t *testing.T) {
 		sends string
 		after time.Duration
 	}{
-		"a client that says nothing":         {"", requestTimeout},
-		"half a header":                      {"GET /v1/tokens/bot HTTP/1.1\r\nHost: x\r\nX-Slow: ", requestTimeout},
-		"a body that does not come":          {"POST /v1/tokens/bot/report HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n", requestTimeout},
-		"a body that is not asked for":       {"GET /v1/tokens/bot HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n", requestTimeout},
-		"a chunked body that does not end":   {"GET /v1/tokens/bot HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n", requestTimeout},
-		"a wait with a body that never ends": {"GET /v1/tokens/bot HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\nPrefer: wait=60\r\nIf-None-Match: *\r\n\r\n", requestTimeout},
-		"a client that rests":                {"GET /v1/tokens/bot HTTP/1.1\r\nHost: x\r\n\r\n", idleTimeout},
+		"a client that says nothing":         {"", turns.RequestTimeout},
+		"half a header":                      {"GET /v1/tokens/bot HTTP/1.1\r\nHost: x\r\nX-Slow: ", turns.RequestTimeout},
+		"a body that does not come":          {"POST /v1/tokens/bot/report HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n", turns.RequestTimeout},
+		"a body that is not asked for":       {"GET /v1/tokens/bot HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n", turns.RequestTimeout},
+		"a chunked body that does not end":   {"GET /v1/tokens/bot HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n", turns.RequestTimeout},
+		"a wait with a body that never ends": {"GET /v1/tokens/bot HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\nPrefer: wait=60\r\nIf-None-Match: *\r\n\r\n", turns.RequestTimeout},
+		"a client that rests":                {"GET /v1/tokens/bot HTTP/1.1\r\nHost: x\r\n\r\n", turns.IdleTimeout},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -59,7 +61,7 @@ func TestSilentAndSlowClientsAreLetGo(t *testing.T) {
 					t.Errorf("let go after %v, want %v", took, c.after)
 				}
 				synctest.Wait()
-				if n := s.gate.open(); n != 0 {
+				if n := s.server.Counts().Open; n != 0 {
 					t.Errorf("%d connections are left", n)
 				}
 				near.Close()
@@ -84,12 +86,12 @@ func TestWhoSendsAnotherRequestByteByByteIsLetGo(t *testing.T) {
 				if _, err := io.WriteString(near, piece); err != nil {
 					return
 				}
-				time.Sleep(requestTimeout - time.Second)
+				time.Sleep(turns.RequestTimeout - time.Second)
 			}
 		}()
 		_, _ = io.Copy(io.Discard, r)
-		if took := time.Since(begin); took > requestTimeout+2*time.Second {
-			t.Errorf("let go after %v, want %v", took, requestTimeout)
+		if took := time.Since(begin); took > turns.RequestTimeout+2*time.Second {
+			t.Errorf("let go after %v, want %v", took, turns.RequestTimeout)
 		}
 		near.Close()
 		time.Sleep(time.Minute) // until the sender has noticed
@@ -109,9 +111,9 @@ func TestAClientThatTakesNoAnswersIsLetGo(t *testing.T) {
 			near := p.dial()
 			_, err := io.WriteString(near, request)
 			must(t, err)
-			time.Sleep(answerTimeout + 61*time.Second) // virtual: nothing is read
+			time.Sleep(turns.AnswerTimeout + 61*time.Second) // virtual: nothing is read
 			synctest.Wait()
-			if n := s.gate.open(); n != 0 {
+			if n := s.server.Counts().Open; n != 0 {
 				t.Errorf("%d connections are left", n)
 			}
 			near.Close()
@@ -149,7 +151,7 @@ func TestGarbageIsRefused(t *testing.T) {
 			}
 		})
 	}
-	until(t, func() bool { return s.gate.open() == 0 })
+	until(t, func() bool { return s.server.Counts().Open == 0 })
 }
 
 func TestTheEndIsQuickAndClean(t *testing.T) {
@@ -164,15 +166,15 @@ func TestTheEndIsQuickAndClean(t *testing.T) {
 	}
 	resting := client(t, s.Path())
 	ask(t, resting, "GET", "/v1/tokens/bot")
-	until(t, func() bool { return s.gate.open() == 11 })
+	until(t, func() bool { return s.server.Counts().Open == 11 })
 	begin := time.Now()
 	must(t, s.Close(context.Background()))
-	if took := time.Since(begin); took > requestTimeout {
+	if took := time.Since(begin); took > turns.RequestTimeout {
 		t.Errorf("the end took %v", took)
 	} else {
 		t.Logf("the end took %v", took)
 	}
-	if n := s.gate.open(); n != 0 {
+	if n := s.server.Counts().Open; n != 0 {
 		t.Errorf("%d connections are left", n)
 	}
 	if _, err := try(t.Context(), resting, "GET", "/v1/tokens/bot"); err == nil {
@@ -202,35 +204,6 @@ func TestARequestUnderWayIsAnsweredAtTheEnd(t *testing.T) {
 	close(goOn)
 	wantAnswer(t, <-got, 200, "done")
 	must(t, <-closed)
-}
-
-// net/http reads a request, says so, and then looks whether it shuts down.
-func TestARequestThatWasJustReadIsAnsweredAtTheEnd(t *testing.T) {
-	t.Parallel()
-	d := newDaemon()
-	s := newServer(t, d, ServerOptions{Socket: SocketOptions{Mode: 0o666}})
-	s.Update(endpoint(t, s, "bot", nil))
-	wasRead, shutdown := make(chan struct{}), make(chan struct{})
-	s.connState = func(c net.Conn, state http.ConnState) {
-		turnState(c, state)
-		if state == http.StateActive {
-			close(wasRead)
-			select { // the end must wait for it, up to silentGrace
-			case <-shutdown:
-			case <-time.After(silentGrace / 5):
-			}
-		}
-	}
-	must(t, s.Listen())
-	s.server.RegisterOnShutdown(func() { close(shutdown) })
-	failed := make(chan error)
-	go func() {
-		_, err := try(t.Context(), client(t, s.Path()), "GET", "/v1/tokens/bot")
-		failed <- err
-	}()
-	<-wasRead
-	must(t, s.Close(context.Background()))
-	must(t, <-failed)
 }
 
 func TestAnEndThatTakesTooLongIsCut(t *testing.T) {

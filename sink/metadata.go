@@ -14,6 +14,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"iam-token-refresher/sink/turns"
 )
 
 // MetadataServerOptions make a [MetadataServer].
@@ -42,12 +44,7 @@ func NewMetadataServer(o MetadataServerOptions) (*MetadataServer, error) {
 	if o.MaxConns == 0 {
 		o.MaxConns = 1024
 	}
-	most, _ := limits(o.MaxConns, o.MaxConns)
-	anybody := func(net.Conn) (peer, error) { return peer{uid: overflowID, gid: overflowID}, nil }
-	return &MetadataServer{
-		hub:    newHub(o.Live, o.Log, newGate(most, most, true, anybody, o.Log)),
-		listen: o.Listen,
-	}, nil
+	return &MetadataServer{hub: newHub(o.Live, turns.Options{Max: o.MaxConns, Log: o.Log}), listen: o.Listen}, nil
 }
 
 // For makes the place of a token, which readers see once it is part of an
@@ -61,15 +58,15 @@ func (m *MetadataServer) Update(endpoints ...*Endpoint) { m.update(endpoints) }
 
 // Listen binds the port and serves it until [MetadataServer.Close].
 func (m *MetadataServer) Listen() error {
-	return m.listenAndServe(m.listen, func() (net.Listener, error) { return listenTCP(m.listen) }, m.route)
+	return m.server.ListenAndServe(m.listen, func() (net.Listener, error) { return listenTCP(m.listen) }, m.route)
 }
 
 // Close stops to listen and answers the requests that were sent. When ctx ends
 // first, connections are cut.
-func (m *MetadataServer) Close(ctx context.Context) error { return m.close(ctx) }
+func (m *MetadataServer) Close(ctx context.Context) error { return m.server.Close(ctx) }
 
 func (m *MetadataServer) check() error {
-	if m.listening() {
+	if m.server.Listening() {
 		return nil
 	}
 	return checkTCP(m.listen)

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptrace"
 	"os"
 	"os/exec"
 	"strings"
@@ -134,19 +135,17 @@ func TestSilentConnectionsMakeRoomForOthers(t *testing.T) {
 	other := &http.Client{Transport: &http.Transport{}}
 	t.Cleanup(other.CloseIdleConnections)
 	wantAnswer(t, ask(t, other, "GET", url, "Metadata-Flavor", "Google"), 200, "t1.bot-1.")
-	if n := m.gate.open(); n > 10 {
+	if n := m.server.Counts().Open; n > 10 {
 		t.Errorf("%d connections are open, want at most 10", n)
 	}
 	if _, err := silent[0].Read(make([]byte, 1)); err != io.EOF && err == nil {
 		t.Errorf("the oldest silent connection: %v", err)
 	}
 	// The one that had asked before the silent ones came was kept.
-	m.gate.mu.Lock()
 	kept := false
-	for c := range m.gate.conns {
-		kept = kept || c.seq == 1
-	}
-	m.gate.mu.Unlock()
+	ctx := httptrace.WithClientTrace(t.Context(), &httptrace.ClientTrace{GotConn: func(info httptrace.GotConnInfo) { kept = info.Reused }})
+	_, err := try(ctx, resting, "GET", url, "Metadata-Flavor", "Google")
+	must(t, err)
 	if !kept {
 		t.Error("a client that had asked lost its place to silent ones")
 	}

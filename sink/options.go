@@ -8,11 +8,8 @@ import (
 	"strings"
 
 	"iam-token-refresher/refresher"
+	"iam-token-refresher/sink/peer"
 )
-
-// overflowID is what the kernel shows for users and groups that have no number
-// in our user namespace: it can be anybody.
-const overflowID = 65534
 
 // SocketOptions describe the place of a token on a Unix socket. Several tokens
 // may name the same path; see [SharedSocket].
@@ -109,6 +106,11 @@ func SharedSocket(tokens ...SocketOptions) (SocketOptions, error) {
 // allowed is a resolved Allow; nil allows everybody.
 type allowed struct{ uids, gids []uint32 }
 
+// admits tells whether p may read.
+func (a *allowed) admits(p *peer.Peer) bool {
+	return a == nil || p.Admin() || slices.ContainsFunc(a.uids, p.Is) || p.In(a.gids)
+}
+
 func (a *Allow) resolve(accounts *Accounts) (*allowed, error) {
 	if a == nil {
 		return nil, nil
@@ -125,8 +127,8 @@ func (a *Allow) resolve(accounts *Accounts) (*allowed, error) {
 			if err != nil {
 				return nil, err
 			}
-			if id == overflowID {
-				return nil, &refresher.Invalid{Field: list.field, Problem: fmt.Sprintf("%s is number %d, which the kernel shows for everybody it has no number for: it can never be allowed, use another account", name, overflowID)}
+			if id == peer.Overflow {
+				return nil, &refresher.Invalid{Field: list.field, Problem: fmt.Sprintf("%s is number %d, which the kernel shows for everybody it has no number for: it can never be allowed, use another account", name, peer.Overflow)}
 			}
 			*list.to = append(*list.to, uint32(id))
 		}

@@ -8,24 +8,15 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"iam-token-refresher/sink/peer"
+	"iam-token-refresher/sink/turns"
 )
 
-// park takes the connection of a reader that waits away from net/http, which
-// would keep some 20 KB of buffers and stacks for it, and gives it back after
-// the answer. It returns false when that cannot be done.
-func (s *Server) park(w http.ResponseWriter, r *http.Request, c *conn, q query) bool {
-	if r.ContentLength != 0 || !s.beginWait() {
-		return false
-	}
-	_, buffered, err := http.NewResponseController(w).Hijack()
-	if err != nil {
-		s.parked.Done()
-		return false
-	}
-	if n := buffered.Reader.Buffered(); n > 0 {
-		ahead, _ := buffered.Reader.Peek(n)
-		c.ahead = slices.Clone(ahead)
-	}
+// park answers a reader that waits when there is news, and takes its connection
+// away from net/http meanwhile: that would keep some 20 KB of buffers and stacks
+// for it. It returns false when that cannot be done.
+func (s *Server) park(w http.ResponseWriter, r *http.Request, q query) bool {
 	// The request is not kept: these strings are small parts of it.
 	q.name = strings.Clone(q.name)
 	q.known = slices.Clone(q.known)
@@ -33,58 +24,30 @@ func (s *Server) park(w http.ResponseWriter, r *http.Request, c *conn, q query) 
 		q.known[i] = strings.Clone(q.known[i])
 	}
 	keep := !r.Close && r.ProtoAtLeast(1, 1)
-	go func() {
-		defer s.parked.Done()
-		if !s.waitAndAnswer(c, &q, keep) || !s.giveBack(c) {
-			c.Close()
-		}
-	}()
-	return true
-}
-
-// beginWait counts a wait, unless the server closes.
-func (h *hub) beginWait() bool {
-	h.parking.Lock()
-	defer h.parking.Unlock()
-	select {
-	case <-h.closing:
-		return false
-	default:
-		h.parked.Add(1)
-		return true
-	}
+	return s.server.Detach(w, r, func(c *turns.Conn) bool { return s.waitAndAnswer(c, &q, keep) })
 }
 
 // waitAndAnswer tells whether the connection can be used again.
-func (s *Server) waitAndAnswer(c *conn, q *query, keep bool) bool {
-	gone, listened := make(chan struct{}), make(chan struct{})
-	go func() {
-		defer close(listened)
-		if !c.awaitByte() {
-			close(gone)
-		}
-	}()
-	e := s.wait(&c.peer, q, gone)
+func (s *Server) waitAndAnswer(c *turns.Conn, q *query, keep bool) bool {
+	gone, stop := c.Watch()
+	defer stop()
+	e := s.wait(c.Peer(), q, gone)
 	select {
-	case <-s.closing:
+	case <-s.server.Closing():
 		keep = false
 	default:
 	}
-	// The answer comes before all else: a thousand may be waiting for theirs.
-	told := false
 	select {
 	case <-gone:
+		return false
 	default:
-		told = s.tell(c, q, e, !keep) == nil
+		return s.tell(c, q, e, !keep) == nil && keep
 	}
-	_ = c.SetReadDeadline(time.Unix(1, 0)) // ends awaitByte
-	<-listened
-	return told && keep
 }
 
 // tell answers from e, or that there is no such token.
-func (s *Server) tell(c *conn, q *query, e *Endpoint, last bool) error {
-	_ = c.SetWriteDeadline(time.Now().Add(answerTimeout))
+func (s *Server) tell(c *turns.Conn, q *query, e *Endpoint, last bool) error {
+	_ = c.SetWriteDeadline(time.Now().Add(turns.AnswerTimeout))
 	a := detached{header: make(http.Header), code: http.StatusOK}
 	if e == nil {
 		notFound(&a)
@@ -97,7 +60,7 @@ func (s *Server) tell(c *conn, q *query, e *Endpoint, last bool) error {
 // wait returns when there is a value other than the known one, or its time is
 // over, or the reader is gone, or the server closes. It returns nil when there
 // is no such token any more, or not for this peer.
-func (s *Server) wait(p *peer, q *query, gone <-chan struct{}) *Endpoint {
+func (s *Server) wait(p *peer.Peer, q *query, gone <-chan struct{}) *Endpoint {
 	timer := time.NewTimer(q.wait)
 	defer timer.Stop()
 	for {
@@ -117,18 +80,12 @@ func (s *Server) wait(p *peer, q *query, gone <-chan struct{}) *Endpoint {
 		case <-t.replaced:
 		case <-timer.C:
 			return e
-		case <-s.closing:
+		case <-s.server.Closing():
 			return e
 		case <-gone:
 			return e
 		}
 	}
-}
-
-// giveBack tells whether the connection waits for another request.
-func (s *Server) giveBack(c *conn) bool {
-	_ = c.SetDeadline(time.Time{})
-	return s.gate.rest(c)
 }
 
 // detached is the answer on a connection that net/http has let go of.

@@ -8,12 +8,14 @@ import (
 	"path/filepath"
 	"reflect"
 	"runtime"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
 	"unsafe"
 
 	"iam-token-refresher/refresher"
+	"iam-token-refresher/sink/peer"
 )
 
 // asUser runs f as another user, on a thread that ends with it: on Linux ids
@@ -77,16 +79,21 @@ func TestTheKernelSaysWhoThePeerIs(t *testing.T) {
 		c, err := l.Accept()
 		must(t, err)
 		defer c.Close()
-		p, err := peerOf(c)
+		p, err := peer.Of(c)
 		must(t, err)
-		if p.uid != 1234 || p.gid != 99 || p.pid != os.Getpid() || !reflect.DeepEqual(p.groups(), groups) {
-			t.Errorf("the peer is %d:%d, pid %d, %d groups; want 1234:99, %d, %d groups", p.uid, p.gid, p.pid, len(p.groups()), os.Getpid(), len(groups))
+		if p.UID != 1234 || p.GID != 99 || p.PID != os.Getpid() {
+			t.Errorf("the peer is %d:%d, pid %d; want 1234:99, %d", p.UID, p.GID, p.PID, os.Getpid())
+		}
+		for _, gid := range append(many, 7, 8) {
+			if got := p.In([]uint32{gid}); got != slices.Contains(groups, gid) {
+				t.Errorf("a member of group %d: %t, with %d groups", gid, got, len(groups))
+			}
 		}
 	}
 	near, far := net.Pipe()
 	defer near.Close()
 	defer far.Close()
-	if _, err := peerOf(near); err == nil {
+	if _, err := peer.Of(near); err == nil {
 		t.Error("somebody is at the other end of a pipe")
 	}
 }
@@ -195,14 +202,6 @@ func TestOnlyRootAndOurselvesGiveOrders(t *testing.T) {
 	}
 }
 
-func TestTheOverflowIDMatchesNothing(t *testing.T) {
-	t.Parallel()
-	anybody := peer{uid: overflowID, gid: overflowID, groups: func() []uint32 { return []uint32{overflowID} }}
-	if anybody.may(&allowed{uids: []uint32{overflowID}, gids: []uint32{overflowID}}) {
-		t.Error("whoever has no number is allowed")
-	}
-}
-
 func TestOurOwnUserIsAlwaysAllowed(t *testing.T) {
 	t.Parallel()
 	d := newDaemon()
@@ -210,8 +209,8 @@ func TestOurOwnUserIsAlwaysAllowed(t *testing.T) {
 	e := endpoint(t, s, "bot", &Allow{Users: []string{"9"}})
 	d.publish(t, version("bot", 1), e)
 	s.Update(e)
-	ours := peer{uid: uint32(os.Geteuid())}
-	if !ours.admin() || !ours.may(e.allow) {
+	ours := peer.Peer{UID: uint32(os.Geteuid())}
+	if !ours.Admin() || !e.allow.admits(&ours) {
 		t.Error("our own user may not read")
 	}
 	wantAnswer(t, get(t, s, "/v1/tokens/bot"), 200, "t1.bot-1.")
@@ -242,7 +241,7 @@ func TestConnectionsWhoseRightsShrankAreClosed(t *testing.T) {
 		a, _ := try(t.Context(), waiter, "GET", "/v1/tokens/a", "If-None-Match", `"abc-1"`, "Prefer", "wait=60")
 		waiting <- a.code
 	}()
-	until(t, func() bool { return s.gate.waiting() == 3 })
+	until(t, func() bool { return s.server.Counts().Detached == 1 })
 	make2(bots, bots)                                // nothing left for the user
 	if code := <-waiting; code != 0 && code != 404 { // 404: it had only just begun
 		t.Errorf("a wait survived the loss of its rights, and got %d", code)
@@ -277,7 +276,7 @@ func TestOneUserCannotKeepOthersOut(t *testing.T) {
 	})
 	// The last one was refused when the honest user is answered.
 	wantAnswer(t, get(t, s, "/v1/tokens/bot"), 200, "t1.bot-1.")
-	if got := s.gate.open(); got > 21 {
+	if got := s.server.Counts().Open; got > 21 {
 		t.Errorf("%d connections are open, want 20 of one user", got)
 	}
 	if log := l.String(); strings.Count(log, "refused connections") != 1 || !strings.Contains(log, "uid=1234") {
@@ -291,7 +290,7 @@ func TestOneUserCannotKeepOthersOut(t *testing.T) {
 	for _, c := range conns {
 		c.Close()
 	}
-	until(t, func() bool { return s.gate.open() <= 1 })
+	until(t, func() bool { return s.server.Counts().Open <= 1 })
 	wantAnswer(t, ask(t, dialAs(t, s.Path(), 1234, 1234), "GET", "/v1/tokens/bot"), 200, "t1.bot-1.")
 }
 

@@ -8,6 +8,9 @@ import (
 	"net/url"
 	"strings"
 	"time"
+
+	"iam-token-refresher/sink/peer"
+	"iam-token-refresher/sink/turns"
 )
 
 // ProxyServerOptions make a [ProxyServer].
@@ -18,6 +21,8 @@ type ProxyServerOptions struct {
 	Accounts  *Accounts
 	Live      Live
 	Log       *slog.Logger // nil: no log
+
+	peerOf func(net.Conn) (peer.Peer, error) // nil: peer.Of; for tests
 }
 
 // ProxyServer forwards requests to an API with the value of one token: its
@@ -48,18 +53,19 @@ type Upstream struct {
 // or group is a [*refresher.Invalid].
 func NewProxyServer(o ProxyServerOptions) (*ProxyServer, error) {
 	p := &ProxyServer{listenOn: o.Proxy.Listen}
-	// Each connection here may have another to the API.
-	most, perUser := limits(1024, 512)
+	limits := turns.Options{Max: 1024, MaxPerUser: 512, Log: o.Log} // each connection here may have another to the API
 	if o.Proxy.TCP() {
-		anybody := func(net.Conn) (peer, error) { return peer{uid: overflowID, gid: overflowID}, nil }
-		p.hub = newHub(o.Live, o.Log, newGate(most, most, true, anybody, o.Log))
+		p.hub = newHub(o.Live, limits)
 		return p, nil
 	}
 	var err error
 	if p.unixSocket, err = newUnixSocket(o.Proxy.Socket(), o.Inherited, o.Accounts); err != nil {
 		return nil, err
 	}
-	p.hub = newHub(o.Live, o.Log, newGate(most, perUser, false, peerOf, o.Log))
+	if limits.Peer = o.peerOf; limits.Peer == nil {
+		limits.Peer = peer.Of
+	}
+	p.hub = newHub(o.Live, limits)
 	return p, nil
 }
 
@@ -100,7 +106,7 @@ func (p *ProxyServer) SetSocket(o SocketOptions, accounts *Accounts) error {
 
 // Listen binds the listener and serves it until [ProxyServer.Close].
 func (p *ProxyServer) Listen() error {
-	return p.listenAndServe(p.listenOn, func() (net.Listener, error) {
+	return p.server.ListenAndServe(p.listenOn, func() (net.Listener, error) {
 		if p.unixSocket == nil {
 			return listenTCP(p.listenOn)
 		}
@@ -111,7 +117,7 @@ func (p *ProxyServer) Listen() error {
 // check is [refresher.Sink.Check] of the endpoint.
 func (p *ProxyServer) check() error {
 	switch {
-	case p.listening() && (p.unixSocket == nil || !p.lost()):
+	case p.server.Listening() && (p.unixSocket == nil || !p.lost()):
 		return nil
 	case p.unixSocket == nil:
 		return checkTCP(p.listenOn)
@@ -132,7 +138,7 @@ func (p *ProxyServer) Close(ctx context.Context) error {
 	if p.unixSocket != nil {
 		p.unixSocket.remove()
 	}
-	return p.close(ctx)
+	return p.server.Close(ctx)
 }
 
 // route turns away whom or what it must not serve, and forwards the rest.
@@ -147,7 +153,7 @@ func (p *ProxyServer) route(w http.ResponseWriter, r *http.Request) {
 		refuse(w, http.StatusForbidden, "address this proxy as localhost or by a loopback address, not from a browser and not through another proxy")
 		return
 	}
-	if !connOf(r.Context()).peer.may(e.allow) {
+	if !e.allow.admits(turns.ConnOf(r.Context()).Peer()) {
 		e.count(readForbidden)
 		refuse(w, http.StatusForbidden, "your user may not use this proxy")
 		return
@@ -162,9 +168,7 @@ func (p *ProxyServer) route(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	// Uploads and downloads take as long as they take.
-	c := connOf(r.Context())
-	c.leisure.Store(true)
-	defer c.leisure.Store(false)
+	defer turns.ConnOf(r.Context()).TakeTime()()
 	stream := http.NewResponseController(w)
 	_ = stream.SetReadDeadline(time.Time{})
 	_ = stream.SetWriteDeadline(time.Time{})
@@ -172,7 +176,7 @@ func (p *ProxyServer) route(w http.ResponseWriter, r *http.Request) {
 		_ = stream.EnableFullDuplex() // an answer may begin while the body is on its way
 	}
 	// What is left of a body that nobody wants is waited for no longer than any.
-	defer func() { _ = stream.SetReadDeadline(time.Now().Add(requestTimeout)) }()
+	defer func() { _ = stream.SetReadDeadline(time.Now().Add(turns.RequestTimeout)) }()
 	e.forward.ServeHTTP(w, r)
 }
 

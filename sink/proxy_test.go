@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"iam-token-refresher/refresher"
+	"iam-token-refresher/sink/turns"
 )
 
 // api is what a proxy forwards to in these tests.
@@ -434,8 +435,7 @@ func TestABodyThatNobodyWantsHoldsItsTurnOnlyForAWhile(t *testing.T) {
 				r.Body.Close()
 				return &http.Response{StatusCode: http.StatusRequestEntityTooLarge, Header: http.Header{}, Body: http.NoBody, Request: r}, nil
 			}),
-		}, ProxyServerOptions{Inherited: pipe})
-		p.gate.peer = func(net.Conn) (peer, error) { return peer{}, nil }
+		}, ProxyServerOptions{Inherited: pipe, peerOf: root})
 		d.publish(t, version("bot", 1), e)
 		near := pipe.dial()
 		defer near.Close()
@@ -447,11 +447,11 @@ func TestABodyThatNobodyWantsHoldsItsTurnOnlyForAWhile(t *testing.T) {
 		begin := time.Now()
 		_ = near.SetReadDeadline(begin.Add(time.Hour))
 		_, _ = io.Copy(io.Discard, r)
-		if took := time.Since(begin); took > requestTimeout+2*time.Second {
-			t.Errorf("let go after %v, want %v", took, requestTimeout)
+		if took := time.Since(begin); took > turns.RequestTimeout+2*time.Second {
+			t.Errorf("let go after %v, want %v", took, turns.RequestTimeout)
 		}
 		synctest.Wait()
-		if begun, _ := p.gate.turnsNow(); begun != 0 {
+		if begun := p.server.Counts().Turns; begun != 0 {
 			t.Errorf("%d turns are held", begun)
 		}
 	})

@@ -5,6 +5,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"iam-token-refresher/sink/turns"
 )
 
 // maxWait is the longest wait that a reader may ask for.
@@ -28,8 +30,8 @@ func (s *Server) getToken(w http.ResponseWriter, r *http.Request, name string) {
 	if refuseMethod(w, r, http.MethodGet, http.MethodHead) {
 		return
 	}
-	c := connOf(r.Context())
-	e := s.table.Load().findOrDefault(name, &c.peer)
+	c := turns.ConnOf(r.Context())
+	e := s.table.Load().findOrDefault(name, c.Peer())
 	if e == nil {
 		notFound(w)
 		return
@@ -39,7 +41,7 @@ func (s *Server) getToken(w http.ResponseWriter, r *http.Request, name string) {
 		known: r.Header["If-None-Match"], wait: preferredWait(r.Header["Prefer"]),
 	}
 	if q.wait > 0 {
-		if v, _, _ := e.current(&s.live); !q.isNews(v) && s.park(w, r, c, q) {
+		if v, _, _ := e.current(&s.live); !q.isNews(v) && s.park(w, r, q) {
 			return
 		}
 	}

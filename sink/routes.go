@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"iam-token-refresher/refresher"
+	"iam-token-refresher/sink/peer"
+	"iam-token-refresher/sink/turns"
 )
 
 const (
@@ -35,7 +37,7 @@ func (s *Server) route(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if name, ok := serviceName(path); ok {
-		s.getService(w, r, name, &connOf(r.Context()).peer)
+		s.getService(w, r, name, turns.ConnOf(r.Context()).Peer())
 		return
 	}
 	switch path {
@@ -59,7 +61,7 @@ func serviceName(path string) (name string, ok bool) {
 
 // getService is the route of the cloud's metadata service; p is nil on TCP,
 // where nobody knows who asks.
-func (h *hub) getService(w http.ResponseWriter, r *http.Request, name string, p *peer) {
+func (h *hub) getService(w http.ResponseWriter, r *http.Request, name string, p *peer.Peer) {
 	if refuseMethod(w, r, http.MethodGet, http.MethodHead) {
 		return
 	}
@@ -78,7 +80,7 @@ func (h *hub) getService(w http.ResponseWriter, r *http.Request, name string, p 
 		e.count(readUnavailable)
 		unavailable(w, st, now)
 	case v.v.Type == refresher.TypeOAuth:
-		if h.gate.noted.now() {
+		if h.noted.Now() {
 			h.log.Warn("asked for an OAuth token on a metadata route, which offers IAM tokens only: read it from "+tokensPath+"/"+e.token, "token", e.token)
 		}
 		notFound(w)
@@ -93,12 +95,12 @@ func (s *Server) list(w http.ResponseWriter, r *http.Request) {
 	if refuseMethod(w, r, http.MethodGet, http.MethodHead) {
 		return
 	}
-	c := connOf(r.Context())
+	c := turns.ConnOf(r.Context())
 	t := s.table.Load()
 	now := s.live.Now()
 	readable := []refresher.Status{}
 	for _, name := range t.names() {
-		if !c.peer.may(t.byName[name].allow) {
+		if !t.byName[name].allow.admits(c.Peer()) {
 			continue
 		}
 		st, ok := s.live.Snapshot(name)
@@ -111,8 +113,8 @@ func (s *Server) list(w http.ResponseWriter, r *http.Request) {
 }
 
 // refusePeer answers peers that may not give orders.
-func refusePeer(w http.ResponseWriter, c *conn) bool {
-	if c.peer.admin() {
+func refusePeer(w http.ResponseWriter, c *turns.Conn) bool {
+	if c.Peer().Admin() {
 		return false
 	}
 	writeJSON(w, http.StatusForbidden, problem{Error: "forbidden", Reason: "only root and the user that the daemon runs as may do this"})
@@ -121,7 +123,7 @@ func refusePeer(w http.ResponseWriter, c *conn) bool {
 
 // reload answers with what the daemon says of its new configuration.
 func (s *Server) reload(w http.ResponseWriter, r *http.Request) {
-	if refuseMethod(w, r, http.MethodPost) || refusePeer(w, connOf(r.Context())) {
+	if refuseMethod(w, r, http.MethodPost) || refusePeer(w, turns.ConnOf(r.Context())) {
 		return
 	}
 	if s.live.Reload == nil {
@@ -150,8 +152,8 @@ func (s *Server) refresh(w http.ResponseWriter, r *http.Request, name string) {
 	if refuseMethod(w, r, http.MethodPost) {
 		return
 	}
-	c := connOf(r.Context())
-	e := s.table.Load().find(name, &c.peer)
+	c := turns.ConnOf(r.Context())
+	e := s.table.Load().find(name, c.Peer())
 	if e == nil || s.live.Refresh == nil {
 		notFound(w)
 		return
@@ -173,7 +175,7 @@ func (s *Server) refresh(w http.ResponseWriter, r *http.Request, name string) {
 
 // moreTime lets an answer that took long be written.
 func moreTime(w http.ResponseWriter) {
-	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(answerTimeout))
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(turns.AnswerTimeout))
 }
 
 // reportEvery is how often reports about one version are passed on: the daemon
@@ -185,7 +187,7 @@ func (s *Server) report(w http.ResponseWriter, r *http.Request, name string) {
 	if refuseMethod(w, r, http.MethodPost) {
 		return
 	}
-	e := s.table.Load().find(name, &connOf(r.Context()).peer)
+	e := s.table.Load().find(name, turns.ConnOf(r.Context()).Peer())
 	if e == nil {
 		notFound(w)
 		return

@@ -4,6 +4,9 @@ import (
 	"context"
 	"log/slog"
 	"net"
+
+	"iam-token-refresher/sink/peer"
+	"iam-token-refresher/sink/turns"
 )
 
 // ServerOptions make a [Server].
@@ -19,6 +22,8 @@ type ServerOptions struct {
 	// MaxConns and MaxConnsPerUser are 4096 and 2048 when zero, and less where
 	// the process may have fewer descriptors.
 	MaxConns, MaxConnsPerUser int
+
+	peerOf func(net.Conn) (peer.Peer, error) // nil: peer.Of; for tests
 }
 
 // Server serves tokens on one Unix socket. It outlives changes of the
@@ -42,9 +47,11 @@ func NewServer(o ServerOptions) (*Server, error) {
 	if o.MaxConnsPerUser == 0 {
 		o.MaxConnsPerUser = 2048
 	}
-	most, perUser := limits(o.MaxConns, o.MaxConnsPerUser)
+	if o.peerOf == nil {
+		o.peerOf = peer.Of
+	}
 	return &Server{
-		hub:        newHub(o.Live, o.Log, newGate(most, perUser, false, peerOf, o.Log)),
+		hub:        newHub(o.Live, turns.Options{Max: o.MaxConns, MaxPerUser: o.MaxConnsPerUser, Peer: o.peerOf, Log: o.Log}),
 		unixSocket: u, id: "socket:" + o.Socket.Path,
 	}, nil
 }
@@ -69,11 +76,11 @@ func (s *Server) For(token string, allow *Allow, standard bool, accounts *Accoun
 func (s *Server) Update(endpoints ...*Endpoint) { s.update(endpoints) }
 
 // Listen binds the socket and serves it until [Server.Close].
-func (s *Server) Listen() error { return s.listenAndServe(s.path, s.unixSocket.listen, s.route) }
+func (s *Server) Listen() error { return s.server.ListenAndServe(s.path, s.unixSocket.listen, s.route) }
 
 // check is [refresher.Sink.Check] of the endpoints.
 func (s *Server) check() error {
-	if s.listening() && !s.lost() {
+	if s.server.Listening() && !s.lost() {
 		return nil
 	}
 	return s.unixSocket.check()
@@ -88,5 +95,5 @@ func (s *Server) Keep() error { return s.unixSocket.keep(s.hub) }
 // ends first, connections are cut.
 func (s *Server) Close(ctx context.Context) error {
 	s.unixSocket.remove()
-	return s.close(ctx)
+	return s.server.Close(ctx)
 }

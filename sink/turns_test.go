@@ -10,6 +10,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"iam-token-refresher/sink/turns"
 )
 
 const plainGet = "GET /v1/tokens/bot HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -53,22 +55,12 @@ func TestAConnectionBetweenRequestsCostsLittle(t *testing.T) {
 		readers[i] = bufio.NewReaderSize(c, 16)
 		wantAnswers(t, readers[i], 1, 200)
 	}
-	until(t, func() bool { return s.gate.atRest() >= conns })
+	until(t, func() bool { return s.server.Counts().Resting >= conns })
 	each := (memory() - before) / conns
 	t.Logf("a connection costs %d bytes, with the test's own end", each)
 	if each > 12<<10 { // net/http's hold alone is some 20 KB
 		t.Errorf("a connection costs %d bytes, want at most 12 KB", each)
 	}
-}
-
-func (g *gate) atRest() (n int) {
-	g.closeIf(func(c *conn) bool {
-		if c.resting.Load() {
-			n++
-		}
-		return false
-	})
-	return n
 }
 
 func TestRequestsInPiecesAreAllAnswered(t *testing.T) {
@@ -106,7 +98,7 @@ func TestMoreThanThereIsRoomForAreAnsweredInTurn(t *testing.T) {
 	d := newDaemon()
 	s, byName := serve(t, d, "bot")
 	d.publish(t, version("bot", 1), byName["bot"])
-	const crowd = turnsMost * 3 / 2
+	const crowd = turns.Most * 3 / 2
 	var all sync.WaitGroup
 	for range crowd {
 		c := dialSocket(t, s.Path())
@@ -122,7 +114,7 @@ func TestMoreThanThereIsRoomForAreAnsweredInTurn(t *testing.T) {
 		})
 	}
 	all.Wait()
-	until(t, func() bool { return s.gate.atRest() == crowd })
+	until(t, func() bool { return s.server.Counts().Resting == crowd })
 }
 
 func TestWhoSendsSlowlyMakesRoomForOthers(t *testing.T) {
@@ -131,7 +123,7 @@ func TestWhoSendsSlowlyMakesRoomForOthers(t *testing.T) {
 	s, byName := serve(t, d, "bot")
 	d.publish(t, version("bot", 1), byName["bot"])
 	// The first half are slow from the beginning, the others in a second request.
-	for i := range 3 * turnsMost {
+	for i := range 3 * turns.Most {
 		c := dialSocket(t, s.Path())
 		text := "GET /v1/tok"
 		if i%2 == 1 {
@@ -140,87 +132,14 @@ func TestWhoSendsSlowlyMakesRoomForOthers(t *testing.T) {
 		_, err := io.WriteString(c, text)
 		must(t, err)
 	}
-	until(t, func() bool { begun, _ := s.gate.turnsNow(); return begun == turnsMost })
+	until(t, func() bool { begun := s.server.Counts().Turns; return begun == turns.Most })
 	begin := time.Now()
 	wantAnswer(t, get(t, s, "/v1/tokens/bot"), 200, "t1.bot-1.")
 	t.Logf("answered after %v", time.Since(begin))
-	if took := time.Since(begin); took > requestTimeout/2 {
+	if took := time.Since(begin); took > turns.RequestTimeout/2 {
 		t.Errorf("it took %v", took)
 	}
-	if begun, _ := s.gate.turnsNow(); begun > turnsMost {
-		t.Errorf("%d turns at once, want at most %d", begun, turnsMost)
+	if begun := s.server.Counts().Turns; begun > turns.Most {
+		t.Errorf("%d turns at once, want at most %d", begun, turns.Most)
 	}
-}
-
-// turnsNow counts the turns that began and those that are waited for.
-func (g *gate) turnsNow() (begun, waiting int) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	for _, n := range g.begun {
-		begun += n
-	}
-	for _, q := range g.queued {
-		waiting += len(q)
-	}
-	return begun, waiting
-}
-
-func TestUsersShareTheTurnsEvenly(t *testing.T) {
-	t.Parallel()
-	g := newGate(100, 100, false, nil, nil)
-	begin := func(uid uint32) bool {
-		c := &conn{peer: peer{uid: uid}, gate: g}
-		g.conns[c] = struct{}{}
-		g.byUser[uid]++
-		if !g.mayBegin(uid) {
-			return false
-		}
-		g.begin(&turn{conn: c})
-		return true
-	}
-	for i := range turnsMost + 1 {
-		if got := begin(1); got != (i < turnsMost) {
-			t.Fatalf("turn %d of the only user: %v", i+1, got)
-		}
-	}
-	for i := range turnsMost/2 + 1 {
-		if got := begin(2); got != (i < turnsMost/2) {
-			t.Fatalf("turn %d of the second user: %v", i+1, got)
-		}
-	}
-	for uid := range uint32(turnsMost * 2) {
-		if !begin(100 + uid) {
-			t.Fatalf("user %d of %d has no turn", uid+1, 2*turnsMost)
-		}
-	}
-}
-
-// Where users share the turns, one that leaves makes room for the others.
-func TestWhoeverWaitsForATurnGetsThatOfAUserWhoLeaves(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		uid := uint32(1)
-		g := newGate(4096, 2048, false, func(net.Conn) (peer, error) { return peer{uid: uid}, nil }, quiet())
-		connect := func(of uint32) *conn {
-			uid = of
-			_, far := net.Pipe()
-			return g.admit(far)
-		}
-		other := connect(2)
-		for range turnsMost / 2 {
-			if g.takeTurn(connect(1)) == nil {
-				t.Fatal("there is no turn")
-			}
-		}
-		given := make(chan *turn)
-		last := connect(1)
-		go func() { given <- g.takeTurn(last) }()
-		synctest.Wait()
-		begin := time.Now()
-		other.Close()
-		if turn := <-given; turn == nil || time.Since(begin) != 0 {
-			t.Errorf("a turn was given: %t, after %v", turn != nil, time.Since(begin))
-		}
-		g.end()
-	})
 }

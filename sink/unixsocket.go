@@ -137,7 +137,7 @@ func (u *unixSocket) keep(h *hub) error {
 	if !u.lost() {
 		return nil
 	}
-	return h.listenAgain(func() (net.Listener, error) {
+	return h.server.ListenAgain(func() (net.Listener, error) {
 		ln, err := u.listenAgain()
 		if err == nil && ln != nil {
 			h.log.Warn("socket was removed or replaced by somebody else: it listens there again", "socket", u.path)

@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"iam-token-refresher/refresher"
+	"iam-token-refresher/sink/peer"
+	"iam-token-refresher/sink/turns"
 )
 
 // pipes is a listener without descriptors, for virtual time.
@@ -64,11 +66,13 @@ func servePipes(t *testing.T, d *daemon, tokens ...string) (*Server, *http.Clien
 	return s, c, byName
 }
 
+// root is at the other end of everything.
+func root(net.Conn) (peer.Peer, error) { return peer.Peer{}, nil }
+
 // listenOnPipes is servePipes for clients that do not speak as they should.
 func listenOnPipes(t *testing.T, d *daemon, tokens ...string) (*Server, *pipes, map[string]*Endpoint) {
 	p := newPipes()
-	s := newServer(t, d, ServerOptions{Inherited: p, Socket: SocketOptions{Path: "/pipe"}})
-	s.gate.peer = func(net.Conn) (peer, error) { return peer{}, nil }
+	s := newServer(t, d, ServerOptions{Inherited: p, Socket: SocketOptions{Path: "/pipe"}, peerOf: root})
 	byName := map[string]*Endpoint{}
 	for _, token := range tokens {
 		byName[token] = endpoint(t, s, token, nil)
@@ -234,8 +238,8 @@ func TestAConnectionThatWaitedAndSaysNothingMoreEnds(t *testing.T) {
 		must(t, err)
 		resp.Body.Close()
 		begin := time.Now()
-		if _, err := r.ReadByte(); err != io.EOF || time.Since(begin) != idleTimeout { // as after any answer
-			t.Errorf("a silent connection ended after %v with %v, want %v", time.Since(begin), err, idleTimeout)
+		if _, err := r.ReadByte(); err != io.EOF || time.Since(begin) != turns.IdleTimeout { // as after any answer
+			t.Errorf("a silent connection ended after %v with %v, want %v", time.Since(begin), err, turns.IdleTimeout)
 		}
 		near.Close()
 	})
@@ -257,7 +261,9 @@ func TestAThousandWaitersAreToldAndCostLittle(t *testing.T) {
 		_, err = io.WriteString(c, "GET /v1/tokens/bot HTTP/1.1\r\nHost: x\r\nUser-Agent: curl/8.5.0\r\nAccept: */*\r\nIf-None-Match: \"abc-1\"\r\nPrefer: wait=60\r\n\r\n")
 		must(t, err)
 	}
-	until(t, func() bool { return runtime.NumGoroutine() >= goroutines+2*waiters && s.gate.waiting() == waiters })
+	until(t, func() bool {
+		return runtime.NumGoroutine() >= goroutines+2*waiters && s.server.Counts().Detached == waiters
+	})
 	each := (memory() - before) / waiters
 	t.Logf("a waiter costs %d bytes", each)
 	if each > 20<<10 {
@@ -278,20 +284,6 @@ func TestAThousandWaitersAreToldAndCostLittle(t *testing.T) {
 	if took > 20*time.Second { // of the 60 s that they would wait
 		t.Errorf("all were told after %v", took)
 	}
-}
-
-// waiting counts the connections that net/http has let go of, or that rest
-// between two requests.
-func (g *gate) waiting() (n int) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	for c := range g.conns {
-		busy := c.serving.Load() || c.turn != nil && !c.turn.idle.Load()
-		if c.served.Load() && !busy {
-			n++
-		}
-	}
-	return n
 }
 
 func memory() int {
@@ -315,7 +307,7 @@ func TestAWaiterThatDiesLeavesNothing(t *testing.T) {
 		_, err = fmt.Fprint(c, "GET /v1/tokens/bot HTTP/1.1\r\nHost: x\r\nIf-None-Match: \"abc-1\"\r\nPrefer: wait=300\r\n\r\n")
 		must(t, err)
 	}
-	until(t, func() bool { return s.gate.waiting() == len(conns) })
+	until(t, func() bool { return s.server.Counts().Detached == len(conns) })
 	for i, c := range conns {
 		if i%2 == 0 {
 			must(t, c.(*net.UnixConn).CloseWrite())
@@ -323,7 +315,7 @@ func TestAWaiterThatDiesLeavesNothing(t *testing.T) {
 			must(t, c.Close())
 		}
 	}
-	until(t, func() bool { return s.gate.open() == 0 })
+	until(t, func() bool { return s.server.Counts().Open == 0 })
 }
 
 // until waits for what other goroutines are about to do.
@@ -337,10 +329,4 @@ func until(t *testing.T, done func() bool) {
 		}
 		<-time.After(time.Millisecond) // whoever looks all the time takes it from those it waits for
 	}
-}
-
-func (g *gate) open() int {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return len(g.conns)
 }

@@ -36,7 +36,9 @@ var allowed = map[string][]string{
 	"refresher/template":   {},
 	"refresher/textfile":   {},
 	"refresher/watch":      {},
-	"sink":                 {"refresher", "refresher/atomicfile", "refresher/process", "refresher/template"},
+	"sink":                 {"refresher", "refresher/atomicfile", "refresher/process", "refresher/template", "sink/peer", "sink/turns"},
+	"sink/peer":            {},
+	"sink/turns":           {"sink/peer"},
 
 	"refresher/simulation/fleet": {"refresher", "refresher/config"},
 

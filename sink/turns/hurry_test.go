@@ -1,10 +1,9 @@
-package sink
+package turns
 
 import (
 	"io"
 	"net"
 	"net/http"
-	"path/filepath"
 	"testing"
 	"time"
 
@@ -52,7 +51,7 @@ func TestOnlyWhoKeepsUsWaitingLosesTheTurn(t *testing.T) {
 			<-has
 		}, false},
 		"we have not come to answer what it asked": {func(_ *testing.T, turn *turn, _ net.Conn, _ <-chan struct{}) {
-			turnState(turn, http.StateActive)
+			connState(turn, http.StateActive)
 			go func() { _, _ = turn.Read(make([]byte, 1)) }() // net/http listens for its end
 			turn.reading.Store(turn.age())
 		}, false},
@@ -69,19 +68,19 @@ func TestOnlyWhoKeepsUsWaitingLosesTheTurn(t *testing.T) {
 			near, far := socketPair(t)
 			late := lateConn{far, make(chan struct{}), make(chan struct{})}
 			defer close(late.ends)
-			g := newGate(4096, 2048, false, func(net.Conn) (peer, error) { return peer{}, nil }, quiet())
+			g := newGate(Options{Max: 4096, MaxPerUser: 2048, Peer: root})
 			first := g.takeTurn(g.admit(late))
 			c.begin(t, first, near, late.has)
 			<-time.After(slowTurn)
 
 			// Somebody else of the same user wants a turn, and there is none.
 			g.mu.Lock()
-			g.begun[0] = turnsMost
+			g.begun[0] = Most
 			g.mu.Unlock()
 			_, other := socketPair(t)
 			given := make(chan *turn, 1)
 			go func() { given <- g.takeTurn(g.admit(other)) }()
-			waits := func() bool { _, waiting := g.turnsNow(); return waiting > 0 }
+			waits := func() bool { g.mu.Lock(); defer g.mu.Unlock(); return len(g.queued) > 0 }
 			if c.lost {
 				until(t, func() bool { return len(given) > 0 })
 			} else {
@@ -98,10 +97,12 @@ func TestOnlyWhoKeepsUsWaitingLosesTheTurn(t *testing.T) {
 
 func socketPair(t *testing.T) (near net.Conn, far *net.UnixConn) {
 	t.Helper()
-	ln, err := net.Listen("unix", filepath.Join(socketDir(t), "s"))
+	ln, err := net.Listen("unix", socketPath(t))
 	must(t, err)
 	defer ln.Close()
-	near = dialSocket(t, ln.Addr().String())
+	near, err = net.Dial("unix", ln.Addr().String())
+	must(t, err)
+	t.Cleanup(func() { near.Close() })
 	c, err := ln.Accept()
 	must(t, err)
 	t.Cleanup(func() { c.Close() })

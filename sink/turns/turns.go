@@ -1,4 +1,4 @@
-package sink
+package turns
 
 import (
 	"bytes"
@@ -13,19 +13,9 @@ import (
 	"time"
 )
 
-// net/http keeps some 20 KB of buffers and stacks for each connection that it
-// has, also while nothing is said on it: thousands of them would be most of the
-// daemon's memory. So it has a connection only for a turn, from the first byte
-// of a request until the answer is written. In between the connection rests,
-// with one small stack that waits for a byte.
-//
-// How many turns there are at once is limited, and shared evenly among the
-// users who are connected. Who takes long to send a request holds a turn only
-// until somebody else of the same user wants one.
-
 const (
-	// turnsMost is how many connections net/http has at once.
-	turnsMost = 256
+	// Most is how many connections net/http has at once.
+	Most = 256
 	// linger is how long a turn lasts beyond an answer: most connections say
 	// something more at once or not for long, and a turn for each request would
 	// halve what one connection can ask. It ends when others want the turn.
@@ -37,7 +27,7 @@ var errRests = errors.New("the connection rests")
 
 // turn is a connection as net/http has it.
 type turn struct {
-	*conn
+	*Conn
 	// idle: net/http waits for another request; rests: it was told to let go.
 	idle, rests atomic.Bool
 	// tail is the end of what net/http has read. It reads in one goroutine at a
@@ -74,7 +64,7 @@ func (t *turn) Read(b []byte) (int, error) {
 		}
 		if t.served.Swap(false) { // another request has begun
 			t.taken.Store(false)
-			t.until = time.Now().Add(requestTimeout)
+			t.until = time.Now().Add(RequestTimeout)
 		}
 		_ = t.SetReadDeadline(t.until) // all of it comes in time, or none
 	}
@@ -82,7 +72,7 @@ func (t *turn) Read(b []byte) (int, error) {
 		if !t.served.Load() { // what it sends while it is answered is not waited for
 			t.awaitPiece()
 		}
-		n, err = t.conn.Read(b)
+		n, err = t.Conn.Read(b)
 		t.reading.Store(0)
 	}
 	if n >= len(t.tail) {
@@ -101,7 +91,7 @@ func (t *turn) lingers(b []byte) (int, error) {
 		return 0, os.ErrDeadlineExceeded
 	}
 	defer t.gate.lingered(t)
-	return t.conn.Read(b)
+	return t.Conn.Read(b)
 }
 
 // Write implements [net.Conn]. Who sends many requests at once is answered
@@ -111,7 +101,7 @@ func (t *turn) Write(b []byte) (int, error) {
 	runtime.Gosched()
 	t.writing.Store(t.age())
 	defer t.writing.Store(0)
-	return t.conn.Write(b)
+	return t.Conn.Write(b)
 }
 
 func (t *turn) age() int64 { return int64(time.Since(t.since)) + 1 }
@@ -119,14 +109,14 @@ func (t *turn) age() int64 { return int64(time.Since(t.since)) + 1 }
 // Close implements [net.Conn]: a connection that rests stays open.
 func (t *turn) Close() error {
 	t.gate.endTurn(t)
-	if t.rests.Load() && t.gate.rest(t.conn) {
+	if t.rests.Load() && t.gate.rest(t.Conn) {
 		return nil
 	}
-	return t.conn.Close()
+	return t.Conn.Close()
 }
 
-// turnState is the [http.Server.ConnState] of connections that are turns.
-func turnState(c net.Conn, s http.ConnState) {
+// connState is the [http.Server.ConnState] of connections that are turns.
+func connState(c net.Conn, s http.ConnState) {
 	t := c.(*turn)
 	t.idle.Store(s == http.StateIdle)
 	switch s {
@@ -139,7 +129,7 @@ func turnState(c net.Conn, s http.ConnState) {
 
 // rest waits for the next request on c and passes it on to net/http. It
 // returns false when there are no turns any more.
-func (g *gate) rest(c *conn) bool {
+func (g *gate) rest(c *Conn) bool {
 	g.mu.Lock()
 	over := g.over
 	if !over {
@@ -159,11 +149,11 @@ func (g *gate) rest(c *conn) bool {
 	return true
 }
 
-func (g *gate) awaitTurn(c *conn) bool {
+func (g *gate) awaitTurn(c *Conn) bool {
 	if len(c.ahead) == 0 {
-		patience := requestTimeout
+		patience := RequestTimeout
 		if c.served.Load() {
-			patience = idleTimeout
+			patience = IdleTimeout
 		}
 		_ = c.SetReadDeadline(time.Now().Add(patience))
 		if c.awaitByte(); len(c.ahead) == 0 {
@@ -186,12 +176,12 @@ func (g *gate) awaitTurn(c *conn) bool {
 	}
 }
 
-// takeTurn waits for a turn of c, no longer than requestTimeout. It returns nil
+// takeTurn waits for a turn of c, no longer than RequestTimeout. It returns nil
 // when c gets none.
-func (g *gate) takeTurn(c *conn) *turn {
-	t := &turn{conn: c}
+func (g *gate) takeTurn(c *Conn) *turn {
+	t := &turn{Conn: c}
 	g.mu.Lock()
-	if g.mayBegin(c.peer.uid) {
+	if g.mayBegin(c.peer.UID) {
 		g.begin(t)
 		g.mu.Unlock()
 		return t
@@ -199,7 +189,7 @@ func (g *gate) takeTurn(c *conn) *turn {
 	t.given = make(chan struct{})
 	g.enqueue(t)
 	g.mu.Unlock()
-	patience := time.NewTimer(requestTimeout)
+	patience := time.NewTimer(RequestTimeout)
 	defer patience.Stop()
 	select {
 	case <-t.given:
@@ -220,7 +210,7 @@ func (g *gate) takeTurn(c *conn) *turn {
 func (g *gate) mayLinger(t *turn) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	uid := t.peer.uid
+	uid := t.peer.UID
 	if len(g.queued[uid]) > 0 || g.over {
 		return false
 	}
@@ -234,14 +224,14 @@ func (g *gate) mayLinger(t *turn) bool {
 func (g *gate) lingered(t *turn) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	uid := t.peer.uid
+	uid := t.peer.UID
 	if delete(g.lingering[uid], t); len(g.lingering[uid]) == 0 {
 		delete(g.lingering, uid)
 	}
 }
 
 func (g *gate) enqueue(t *turn) {
-	uid := t.peer.uid
+	uid := t.peer.UID
 	for other := range g.lingering[uid] {
 		_ = other.SetReadDeadline(past)
 		delete(g.lingering[uid], other)
@@ -255,7 +245,7 @@ func (g *gate) enqueue(t *turn) {
 }
 
 func (g *gate) dequeue(t *turn) {
-	uid := t.peer.uid
+	uid := t.peer.UID
 	t.turn = nil
 	if g.queued[uid] = slices.DeleteFunc(g.queued[uid], func(w *turn) bool { return w == t }); len(g.queued[uid]) == 0 {
 		delete(g.queued, uid)
@@ -264,14 +254,14 @@ func (g *gate) dequeue(t *turn) {
 
 // mayBegin tells whether a user has fewer turns than its share.
 func (g *gate) mayBegin(uid uint32) bool {
-	return g.begun[uid] < max(turnsMost/max(len(g.byUser), 1), 1)
+	return g.begun[uid] < max(Most/max(len(g.byUser), 1), 1)
 }
 
 // begin has g.mu locked.
 func (g *gate) begin(t *turn) {
 	t.since = time.Now()
 	t.turn = t
-	g.begun[t.peer.uid]++
+	g.begun[t.peer.UID]++
 	if t.given != nil {
 		close(t.given)
 	}
@@ -286,7 +276,7 @@ func (g *gate) endTurn(t *turn) {
 		return
 	}
 	t.turn = nil
-	uid := t.peer.uid
+	uid := t.peer.UID
 	if g.begun[uid]--; g.begun[uid] == 0 {
 		delete(g.begun, uid)
 	}
@@ -314,7 +304,7 @@ func (g *gate) end() {
 		}
 	}
 	g.mu.Unlock()
-	g.closeIf(func(c *conn) bool { return c.resting.Load() })
+	g.closeIf(func(c *Conn) bool { return c.resting.Load() })
 	g.resting.Wait()
 }
 

@@ -1,4 +1,4 @@
-package sink
+package peer
 
 import (
 	"os"
@@ -10,21 +10,18 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// maxSocketPath is sun_path of unix(7) less its final zero.
-const maxSocketPath = 107
-
-func peerCredentials(fd int) (p peer, groups []uint32, err error) {
+func credentials(fd int) (p Peer, groups []uint32, err error) {
 	cred, err := unix.GetsockoptUcred(fd, unix.SOL_SOCKET, unix.SO_PEERCRED)
 	if err != nil {
-		return peer{}, nil, os.NewSyscallError("getsockopt SO_PEERCRED", err)
+		return Peer{}, nil, os.NewSyscallError("getsockopt SO_PEERCRED", err)
 	}
-	return peer{uid: cred.Uid, gid: cred.Gid, pid: int(cred.Pid)}, nil, nil
+	return Peer{UID: cred.Uid, GID: cred.Gid, PID: int(cred.Pid)}, nil, nil
 }
 
-// peerGroups is raw because the option's length is not known beforehand: for
+// supplementary is raw because the option's length is not known beforehand: for
 // too small a buffer the kernel answers ERANGE and the length it wants. What
 // cannot be read is no groups: nobody is let in by mistake.
-func peerGroups(fd int) []uint32 {
+func supplementary(fd int) []uint32 {
 	groups := make([]uint32, 32)
 	for range 3 {
 		size := uint32(len(groups) * 4)
@@ -42,8 +39,8 @@ func peerGroups(fd int) []uint32 {
 	return []uint32{}
 }
 
-// processName names a process for people; empty when it cannot be told.
-func processName(pid int) string {
+// Command names the process pid for people; empty when it cannot be told.
+func Command(pid int) string {
 	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/comm")
 	if err != nil {
 		return ""

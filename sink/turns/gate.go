@@ -1,83 +1,16 @@
-package sink
+package turns
 
 import (
 	"context"
 	"errors"
 	"log/slog"
 	"net"
-	"os"
 	"sync"
-	"sync/atomic"
 	"syscall"
 	"time"
+
+	"iam-token-refresher/sink/peer"
 )
-
-// The words of this file, turns.go and hurry.go:
-//
-//   - gate: admission control, how many connections there are, in all and per user.
-//   - turn: a request slot. A connection has one from the first byte of a request
-//     until the answer is written; only then net/http knows it.
-//   - crowd: the pool of request slots, shared fairly among users, with a queue
-//     for each.
-//   - rest: a keep-alive connection between requests, idle and without a slot.
-//   - linger: the short while that a slot is kept after an answer, in case the
-//     next request follows at once.
-//   - hurry: reclaiming slots from slow clients while others wait for one.
-//   - leisure: a request that is exempt from that, such as an upload through a
-//     proxy.
-
-// conn is an accepted connection with what is known of its other end.
-type conn struct {
-	net.Conn
-	peer peer
-	gate *gate
-	seq  uint64
-	// serving: a request is being answered; served: the last one that began was,
-	// or is about to be; taken: it has come to its handler; resting: the next one
-	// is waited for.
-	serving, served, taken, resting atomic.Bool
-	// leisure: this request may take as long as it takes.
-	leisure atomic.Bool
-	closed  sync.Once
-	// ahead was read from the connection before its time.
-	ahead []byte
-	// turn is net/http's hold on the connection, or what it waits for; nil
-	// without. Guarded by gate.mu.
-	turn *turn
-}
-
-func (c *conn) Read(b []byte) (int, error) {
-	if len(c.ahead) > 0 {
-		n := copy(b, c.ahead)
-		c.ahead = c.ahead[n:]
-		return n, nil
-	}
-	return c.Conn.Read(b)
-}
-
-// awaitByte returns when the peer sends something or is gone or the read
-// deadline comes, and tells whether the connection is still good.
-func (c *conn) awaitByte() bool {
-	var b [1]byte
-	n, err := c.Conn.Read(b[:])
-	for n == 0 && err == nil {
-		n, err = c.Conn.Read(b[:])
-	}
-	c.ahead = append(c.ahead, b[:n]...)
-	return err == nil || errors.Is(err, os.ErrDeadlineExceeded)
-}
-
-func (c *conn) Close() error {
-	c.closed.Do(func() { c.gate.forget(c) })
-	return c.Conn.Close()
-}
-
-type connKey struct{}
-
-func connOf(ctx context.Context) *conn {
-	t, _ := ctx.Value(connKey{}).(*turn)
-	return t.conn
-}
 
 // gate limits how many connections there are, so that a client that opens
 // thousands does not keep others out.
@@ -86,14 +19,14 @@ type gate struct {
 	// evict: a connection over the limit takes the place of one that has said
 	// nothing for the longest time. Without it it is closed.
 	evict bool
-	peer  func(net.Conn) (peer, error)
+	peer  func(net.Conn) (peer.Peer, error)
 	log   *slog.Logger
-	noted rarely
+	noted Rarely
 
 	crowd
 	mu     sync.Mutex
 	seq    uint64
-	conns  map[*conn]struct{}
+	conns  map[*Conn]struct{}
 	byUser map[uint32]int
 	// firsts has something when a connection is no longer one that has said
 	// nothing yet.
@@ -111,40 +44,46 @@ func limits(most, mostPerUser int) (int, int) {
 	return most, min(mostPerUser, max(most/2, 1))
 }
 
-func newGate(most, mostPerUser int, evict bool, who func(net.Conn) (peer, error), log *slog.Logger) *gate {
-	return &gate{
-		max: most, maxPerUser: mostPerUser, evict: evict, peer: who, log: log,
-		conns: make(map[*conn]struct{}), byUser: make(map[uint32]int), firsts: make(chan struct{}, 1),
+func newGate(o Options) *gate {
+	most, mostPerUser := limits(o.Max, o.MaxPerUser)
+	g := &gate{
+		max: most, maxPerUser: mostPerUser, peer: o.Peer, log: o.Log,
+		conns: make(map[*Conn]struct{}), byUser: make(map[uint32]int), firsts: make(chan struct{}, 1),
 		crowd: newCrowd(),
 	}
+	if g.peer == nil {
+		g.peer = func(net.Conn) (peer.Peer, error) { return peer.Anybody(), nil }
+		g.maxPerUser, g.evict = g.max, true
+	}
+	return g
 }
 
 // admit returns nil for a connection that was closed instead.
-func (g *gate) admit(nc net.Conn) *conn {
+func (g *gate) admit(nc net.Conn) *Conn {
 	p, err := g.peer(nc)
 	if err != nil {
 		nc.Close() // it is gone already
 		return nil
 	}
-	c := &conn{Conn: nc, peer: p, gate: g}
+	c := &Conn{Conn: nc, peer: p, gate: g}
 	g.mu.Lock()
-	full, of := g.full(p.uid)
-	if full && !g.evict && of == p.uid {
+	full, of := g.full(p.UID)
+	if full && !g.evict && of == p.UID {
 		g.mu.Unlock()
 		nc.Close()
-		if g.noted.now() {
-			g.log.Warn("refused connections: a user has too many open", "uid", p.uid, "pid", p.pid, "limit", g.maxPerUser)
+		if g.noted.Now() {
+			g.log.Warn("refused connections: a user has too many open", "uid", p.UID, "pid", p.PID, "limit", g.maxPerUser)
 		}
 		return nil
 	}
 	g.seq++
 	c.seq = g.seq
 	g.conns[c] = struct{}{}
-	g.byUser[p.uid]++
+	g.byUser[p.UID]++
 	g.mu.Unlock()
 	if full {
-		g.evictOne(func(c *conn) bool { return c.peer.uid == of })
-		if g.noted.now() {
+		g.evictOne(func(c *Conn) bool { return c.peer.UID == of })
+		if g.noted.Now() {
 			g.log.Warn("closed silent connections: too many are open", "uid", of, "limit", g.max)
 		}
 	}
@@ -169,13 +108,13 @@ func (g *gate) full(uid uint32) (full bool, of uint32) {
 	return true, of
 }
 
-func anyConn(*conn) bool { return true }
+func anyConn(*Conn) bool { return true }
 
 // evictOne closes, among matching connections, the oldest that never sent a
 // whole request, else the oldest idle one. It tells whether there was one.
-func (g *gate) evictOne(match func(*conn) bool) bool {
+func (g *gate) evictOne(match func(*Conn) bool) bool {
 	g.mu.Lock()
-	var victim *conn
+	var victim *Conn
 	for c := range g.conns {
 		if c.serving.Load() || !match(c) {
 			continue
@@ -193,7 +132,7 @@ func (g *gate) evictOne(match func(*conn) bool) bool {
 	return true
 }
 
-func (g *gate) forget(c *conn) {
+func (g *gate) forget(c *Conn) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	defer g.heard()
@@ -202,8 +141,8 @@ func (g *gate) forget(c *conn) {
 		g.dequeue(t)
 		close(t.given)
 	}
-	if g.byUser[c.peer.uid]--; g.byUser[c.peer.uid] <= 0 {
-		delete(g.byUser, c.peer.uid)
+	if g.byUser[c.peer.UID]--; g.byUser[c.peer.UID] <= 0 {
+		delete(g.byUser, c.peer.UID)
 		for uid := range g.queued { // the shares of the others have grown
 			g.beginQueued(uid)
 		}
@@ -244,9 +183,9 @@ func (g *gate) anySilent() bool {
 }
 
 // closeIf closes the connections that which names.
-func (g *gate) closeIf(which func(*conn) bool) {
+func (g *gate) closeIf(which func(*Conn) bool) {
 	g.mu.Lock()
-	all := make([]*conn, 0, len(g.conns))
+	all := make([]*Conn, 0, len(g.conns))
 	for c := range g.conns {
 		all = append(all, c)
 	}
@@ -280,7 +219,7 @@ func (g *gate) accept(ln net.Listener, closing <-chan struct{}) error {
 		case errors.Is(err, syscall.ECONNABORTED):
 			continue
 		case errors.Is(err, syscall.EMFILE), errors.Is(err, syscall.ENFILE):
-			if g.noted.now() {
+			if g.noted.Now() {
 				g.log.Warn("closing silent connections: no descriptors are left; raise the limit of open files (ulimit -n, LimitNOFILE=)", "error", err)
 			}
 			if pause == 0 && g.evictOne(anyConn) {
@@ -297,13 +236,4 @@ func (g *gate) accept(ln net.Listener, closing <-chan struct{}) error {
 			return nil
 		}
 	}
-}
-
-// rarely says yes once a minute.
-type rarely struct{ last atomic.Int64 }
-
-func (r *rarely) now() bool {
-	now := time.Now().Unix()
-	last := r.last.Load()
-	return now-last >= 60 && r.last.CompareAndSwap(last, now)
 }

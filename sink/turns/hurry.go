@@ -1,4 +1,4 @@
-package sink
+package turns
 
 import (
 	"syscall"
@@ -47,7 +47,7 @@ func (t *turn) slow() bool {
 }
 
 // raw is nil for a connection that is none of the system's.
-func (c *conn) raw() syscall.RawConn {
+func (c *Conn) raw() syscall.RawConn {
 	if sc, ok := c.Conn.(syscall.Conn); ok {
 		if raw, err := sc.SyscallConn(); err == nil {
 			return raw
@@ -57,7 +57,7 @@ func (c *conn) raw() syscall.RawConn {
 }
 
 // wouldNotWait tells whether what is asked for could be done at once.
-func (c *conn) wouldNotWait(what int16) bool {
+func (c *Conn) wouldNotWait(what int16) bool {
 	now := false // also where the connection is gone, or none of the system's
 	if raw := c.raw(); raw != nil {
 		_ = raw.Control(func(fd uintptr) { now = wouldNotWait(fd, what) })
@@ -85,7 +85,7 @@ func (g *gate) hurry(uid uint32) {
 	} else {
 		g.hurries[uid].Reset(slowTurn)
 		for c := range g.conns {
-			if t := c.turn; t != nil && c.peer.uid == uid && !t.since.IsZero() {
+			if t := c.turn; t != nil && c.peer.UID == uid && !t.since.IsZero() {
 				begun = append(begun, t)
 			}
 		}
@@ -93,7 +93,7 @@ func (g *gate) hurry(uid uint32) {
 	g.mu.Unlock()
 	for _, t := range begun {
 		if waiting > 0 && !t.leisure.Load() && t.slow() {
-			t.conn.Close()
+			t.Conn.Close()
 			g.endTurn(t)
 			waiting--
 		}

@@ -46,7 +46,8 @@ type Cloud struct {
 	http     *http.Client // token exchange, clock checks; follows no redirects
 	metadata *http.Client // no proxy, no connection kept
 
-	keys keyMemo
+	keys    keyMemo
+	signing turns
 }
 
 // New makes a Cloud. It neither dials nor starts goroutines.
@@ -57,6 +58,7 @@ func New(cfg Config) *Cloud {
 		now:       cfg.Clock,
 		log:       cfg.Log,
 		processes: cfg.Processes,
+		signing:   newTurns(),
 	}
 	if c.now == nil {
 		c.now = func() time.Time { return time.Now().Round(0) }

@@ -102,7 +102,7 @@ func (s *keySource) Mint(ctx context.Context) (refresher.Minted, error) {
 	if err != nil {
 		return refresher.Minted{}, a.failed(trouble{problem: "the key " + err.Error(), permanent: true})
 	}
-	creds := signer{id: s.key.id, account: s.key.account, private: private, now: s.cloud.now()}
+	creds := signer{id: s.key.id, account: s.key.account, private: private, now: s.cloud.now(), turns: s.cloud.signing}
 	return s.cloud.exchange(ctx, a, s.advise, creds)
 }
 

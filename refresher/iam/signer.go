@@ -2,6 +2,7 @@ package iam
 
 import (
 	"crypto/rsa"
+	"runtime"
 	"time"
 
 	"github.com/golang-jwt/jwt/v4"
@@ -23,6 +24,19 @@ type signer struct {
 	id, account string
 	private     *rsa.PrivateKey
 	now         time.Time // as the servers see it
+	turns       turns
+}
+
+// turns are taken for a signature, which is a millisecond of nothing but
+// computing: of more than there are cores none would be ready sooner, and each
+// takes a stack of its own. Nobody waits for a turn longer than that takes.
+type turns chan struct{}
+
+func newTurns() turns { return make(turns, runtime.GOMAXPROCS(0)) }
+
+func (t turns) take() (done func()) {
+	t <- struct{}{}
+	return func() { <-t }
 }
 
 var _ credentials.ExchangeableCredentials = signer{}
@@ -36,7 +50,9 @@ func (s signer) IAMTokenRequest() (*credentials.CredentialsTokenRequest, error) 
 		"iss": s.account, "aud": jwtAudience, "iat": s.now.Unix(), "exp": s.now.Add(jwtLife).Unix(),
 	})
 	token.Header["kid"] = s.id
+	done := s.turns.take()
 	signed, err := token.SignedString(s.private)
+	done()
 	if err != nil {
 		return nil, err
 	}

@@ -84,7 +84,7 @@ func (e *entry) setSpec(spec Spec) {
 // apply changes the state by an event.
 func (e *entry) apply(r *Refresher, ev Event, now time.Time) {
 	e.state.Roll = r.opt.Random()
-	e.state = e.state.After(e.spec.Policy, ev, now)
+	e.state.become(e.spec.Policy, ev, now)
 }
 
 // advance carries out what is due for e and says when to look again.
@@ -114,7 +114,7 @@ func (r *Refresher) advance(e *entry) {
 func (r *Refresher) carryOut(e *entry, d Decision, now time.Time) {
 	switch d.Do {
 	case Mint:
-		r.log(e).Debug("minting", "code", d.Code, "reason", d.Reason)
+		r.debug(e, "minting", "code", d.Code, "reason", d.Reason)
 		e.why = d.Reason
 		e.apply(r, Started{Do: Mint}, now)
 		r.startMint(e)
@@ -132,7 +132,7 @@ func (r *Refresher) carryOut(e *entry, d Decision, now time.Time) {
 		case attempts > 0:
 			r.log(e).Info("refreshing works again", "failed_attempts", attempts, "reason", d.Reason)
 		default:
-			r.log(e).Debug("new value not published", "reason", d.Reason)
+			r.debug(e, "new value not published", "reason", d.Reason)
 		}
 		r.finish(e, d.Result, d.Reason)
 	}
@@ -176,17 +176,16 @@ func (r *Refresher) publishStatus(e *entry, d Decision, now time.Time) {
 }
 
 func (r *Refresher) logHealth(e *entry, old, s *Status, now time.Time) {
-	log := r.log(e)
 	switch s.Health {
 	case Expired:
-		log.Error("expired: readers of sockets get 503, files keep the old value", "failed_attempts", s.Failures, "last_failure", s.LastFailure)
+		r.log(e).Error("expired: readers of sockets get 503, files keep the old value", "failed_attempts", s.Failures, "last_failure", s.LastFailure)
 	case Revoked:
-		log.Error("revoked: readers of sockets get 503 until there is a new value", "verdict", s.Proof.Verdict.String(), "reason", s.Proof.Reason)
+		r.log(e).Error("revoked: readers of sockets get 503 until there is a new value", "verdict", s.Proof.Verdict.String(), "reason", s.Proof.Reason)
 	case NoAccess:
-		log.Warn("no access: the value stays served", "verdict", s.Proof.Verdict.String(), "reason", s.Proof.Reason)
+		r.log(e).Warn("no access: the value stays served", "verdict", s.Proof.Verdict.String(), "reason", s.Proof.Reason)
 	case Fresh:
 		if old.Version == s.Version && old.Health != Unchecked {
-			log.Info("accepted again", "verdict", s.Proof.Verdict.String(), "expires_in", e.left(now))
+			r.log(e).Info("accepted again", "verdict", s.Proof.Verdict.String(), "expires_in", e.left(now))
 		}
 	}
 }
@@ -262,6 +261,14 @@ func (r *Refresher) checkSeen(e *entry) {
 }
 
 func (r *Refresher) log(e *entry) *slog.Logger { return r.opt.Log.With("token", e.spec.Token) }
+
+// debug says what few want to read, several times for each refresh: a logger is
+// made only for who does.
+func (r *Refresher) debug(e *entry, msg string, args ...any) {
+	if r.opt.Log.Enabled(r.work, slog.LevelDebug) {
+		r.log(e).Debug(msg, args...)
+	}
+}
 
 // left says how long the published value has.
 func (e *entry) left(now time.Time) string {

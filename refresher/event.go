@@ -12,9 +12,15 @@ type Event interface {
 
 // After is the state after an event at now. It is pure.
 func (s State) After(p Policy, e Event, now time.Time) State {
-	s = s.shift(now)
-	e.apply(p, &s, now)
+	s.become(p, e, now)
 	return s
+}
+
+// become makes s what it is after an event. Unlike After it moves no state to
+// the heap: an event is an interface.
+func (s *State) become(p Policy, e Event, now time.Time) {
+	s.shift(now)
+	e.apply(p, s, now)
 }
 
 // The events.

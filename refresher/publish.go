@@ -324,23 +324,22 @@ func (r *Refresher) sinkWork(e *entry, s *sinkState, do func(context.Context) er
 
 func (r *Refresher) publishedTo(e *entry, s *sinkState, v *Version, err error) {
 	now := r.clock.Now()
-	log := r.log(e).With("sink", s.id)
 	if err != nil {
 		s.failures++
 		s.notBefore = now.Add(backoff(s.failures, backoffMax, r.opt.Random()))
 		if s.failure != err.Error() {
 			s.failure = err.Error()
-			log.Error("sink not written, its old content stays", "version", v.N, "error", err, "retry_in", until(s.notBefore, now))
+			r.log(e).Error("sink not written, its old content stays", "sink", s.id, "version", v.N, "error", err, "retry_in", until(s.notBefore, now))
 		} else {
-			log.Debug("sink not written again", "version", v.N, "attempt", s.failures, "retry_in", until(s.notBefore, now))
+			r.debug(e, "sink not written again", "sink", s.id, "version", v.N, "attempt", s.failures, "retry_in", until(s.notBefore, now))
 		}
 		s.holds = nil // what it holds now is not known
 		return
 	}
 	if s.failures > 0 {
-		log.Info("sink written again", "version", v.N, "failed_attempts", s.failures)
+		r.log(e).Info("sink written again", "sink", s.id, "version", v.N, "failed_attempts", s.failures)
 	} else {
-		log.Debug("sink written", "version", v.N)
+		r.debug(e, "sink written", "sink", s.id, "version", v.N)
 	}
 	s.holds, s.failures, s.failure, s.notBefore = v, 0, "", time.Time{}
 }

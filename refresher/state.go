@@ -144,11 +144,11 @@ func (s State) lifetime() time.Duration {
 // shift keeps the state's own times sensible when the clock went back: what
 // was then is not in the future now, and waits are as long as they were. The
 // ends of values are the servers' times and stay.
-func (s State) shift(now time.Time) State {
+func (s *State) shift(now time.Time) {
 	back := s.at.Sub(now)
 	s.at = now
 	if back <= 0 {
-		return s
+		return
 	}
 	for _, t := range []*time.Time{
 		&s.VerifiedAt, &s.DoubtSince, &s.SuspectSince, &s.MintedAt, &s.FailingSince, &s.NotBefore,
@@ -165,7 +165,6 @@ func (s State) shift(now time.Time) State {
 		held.HeldSince = held.HeldSince.Add(-back)
 		s.Held = &held
 	}
-	return s
 }
 
 // failed counts a failed attempt and says when the next may start.

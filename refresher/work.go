@@ -147,7 +147,7 @@ func (r *Refresher) startMint(e *entry) {
 				"retry_in", until(e.nextMint(now), now), "expires_in", e.left(now))
 			r.finish(e, ResultFailed, err.Error())
 		} else {
-			r.log(e).Debug("minted", "expires_in", until(m.ExpiresAt, now), "bytes", m.Value.Len())
+			r.debug(e, "minted", "expires_in", until(m.ExpiresAt, now), "bytes", m.Value.Len())
 			held := e.state.Held
 			e.apply(r, MintSucceeded{Minted: m}, now)
 			if held != nil && held.Value == m.Value && held.Finding.Verdict == Unknown {
@@ -293,7 +293,7 @@ func (r *Refresher) probe(spec Spec, v Value, u urgency, of *entry, end func(Fin
 }
 
 func (r *Refresher) startProbe(e *entry, d Decision) {
-	r.log(e).Debug("probing", "what", d.Do.String(), "code", d.Code, "reason", d.Reason)
+	r.debug(e, "probing", "what", d.Do.String(), "code", d.Code, "reason", d.Reason)
 	gen := e.gen
 	if d.Do == ProbeCandidate {
 		value, u := e.state.Held.Value, renewing
@@ -351,7 +351,7 @@ func (r *Refresher) publishedProbed(e *entry, version *Version, f Finding) {
 	case !s.SuspectSince.IsZero() && old.SuspectSince.IsZero():
 		r.log(e).Warn("the published value was rejected once; it is probed again", "verdict", f.Verdict.String(), "reason", f.Reason, "in", confirmAfter.String())
 	default:
-		r.log(e).Debug("probed", "verdict", f.Verdict.String(), "reason", f.Reason)
+		r.debug(e, "probed", "verdict", f.Verdict.String(), "reason", f.Reason)
 	}
 	if version == s.Published && (old.Proof.Verdict != s.Proof.Verdict || e.storeFailure != "") {
 		// A restart must not serve what is known to be bad.

@@ -108,33 +108,6 @@ func (r *Refresher) saveInTime(v Version, fingerprint string, f Finding) error {
 	}
 }
 
-// loaded is what a [Store] has of a token.
-type loaded struct {
-	version Version
-	finding Finding
-	ok      bool
-	err     error
-}
-
-// loadInTime takes no longer than a save: the loop does not turn before
-// everything is loaded.
-func (r *Refresher) loadInTime(s Spec) loaded {
-	ctx, cancel := context.WithTimeout(r.work, publishTimeout)
-	defer cancel()
-	result := make(chan loaded, 1)
-	go func() {
-		var l loaded
-		l.version, l.finding, l.ok, l.err = r.opt.Store.Load(s.Token, s.fingerprint())
-		result <- l
-	}()
-	select {
-	case l := <-result:
-		return l
-	case <-ctx.Done():
-		return loaded{err: errHangs}
-	}
-}
-
 var errHangs = fmt.Errorf("no answer within %s: the disk hangs", publishTimeout)
 
 func (r *Refresher) saved(e *entry, err error) {

@@ -25,6 +25,7 @@ const (
 	shutdownTimeout = 500 * time.Millisecond // for workers to notice the end
 	diskWorkers     = 16                     // saves and publishes at once
 	probesAtOnce    = 16                     // per host
+	postsAtOnce     = 64                     // before the clock is looked at again
 )
 
 // Spec is one configured token. Sources, probes and sinks that two specs share
@@ -154,14 +155,30 @@ func (r *Refresher) Run(ctx context.Context, specs []Spec) error {
 		}
 		select {
 		case f := <-r.posts:
-			if ctx.Err() == nil { // what the end cut off says nothing
-				f()
-			}
+			r.take(ctx, f)
 		case <-alarm.C():
 		case <-ctx.Done():
 			cancel()
 			r.waitForWorkers()
 			return nil
+		}
+	}
+}
+
+// take runs f, and what else was posted by now: a crowd of workers that have
+// ended needs one look at the clock.
+func (r *Refresher) take(ctx context.Context, f func()) {
+	for n := 1; ; n++ {
+		if ctx.Err() == nil { // what the end cut off says nothing
+			f()
+		}
+		if n == postsAtOnce {
+			return
+		}
+		select {
+		case f = <-r.posts:
+		default:
+			return
 		}
 	}
 }
@@ -199,52 +216,6 @@ func (r *Refresher) nextWake() time.Time {
 		}
 	}
 	return next
-}
-
-// start takes up what earlier runs saved.
-func (r *Refresher) start(specs []Spec) {
-	now := r.clock.Now()
-	tokens := make(map[string]*entry, len(specs))
-	readable := r.opt.Store != nil
-	for _, spec := range specs {
-		e := newEntry(spec)
-		tokens[spec.Token] = e
-		r.entries = append(r.entries, e)
-		if spec.Required {
-			r.unready++
-		}
-		readable = readable && r.restore(e, now) // nobody waits for a disk that hangs a thousand times
-	}
-	r.tokens.Store(&tokens)
-	for _, e := range r.entries {
-		r.advance(e)
-	}
-	r.checkReady()
-}
-
-// restore takes up what was saved of e; false when the disk hangs, or at the end.
-func (r *Refresher) restore(e *entry, now time.Time) bool {
-	log := r.opt.Log.With("token", e.spec.Token)
-	l := r.loadInTime(e.spec)
-	switch {
-	case r.work.Err() != nil:
-		return false
-	case errors.Is(l.err, errHangs):
-		log.Error("saved state cannot be read, starting without it and that of all tokens after this one", "error", l.err)
-		return false
-	case l.err != nil:
-		log.Error("saved state cannot be used, starting without it", "error", l.err)
-	case l.ok:
-		v, finding := l.version, l.finding
-		e.apply(r, Restored{Version: &v, Finding: finding}, now)
-		e.durable = v.Lineage
-		if e.state.Published != nil {
-			log.Info("restored", "version", v.N, "expires_in", until(v.ExpiresAt, now), "verdict", finding.Verdict.String())
-		} else {
-			log.Info("saved value is not taken up as it is", "version", v.N, "expires_in", until(v.ExpiresAt, now), "verdict", finding.Verdict.String())
-		}
-	}
-	return true
 }
 
 // post hands f to the loop; false when the loop has ended. It must not be

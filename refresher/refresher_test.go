@@ -550,6 +550,50 @@ func TestAStateThatHangsHoldsUpTheStartForAMoment(t *testing.T) {
 	})
 }
 
+// hangingFor is a store that never gets to its end with what it has of one token.
+type hangingFor struct {
+	*memoryStore
+	token string
+	end   chan struct{}
+}
+
+func (s hangingFor) Load(token, fingerprint string) (Version, Finding, bool, error) {
+	if token == s.token {
+		<-s.end
+	}
+	return s.memoryStore.Load(token, fingerprint)
+}
+
+func TestAStateThatHangsTakesNoOtherAway(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		g := newRig(12 * time.Hour)
+		var more []Spec
+		for i := range 40 {
+			s := g.spec
+			s.Token, s.Sinks = fmt.Sprint("more", i), nil
+			more = append(more, s)
+		}
+		store := &memoryStore{}
+		g.run(t, Options{Store: store}, more...)
+		g.stop()
+		lineages := map[string]string{}
+		for _, s := range g.Snapshots() {
+			lineages[s.Token] = s.Version.Lineage
+		}
+
+		const hung = "more7"
+		hanging := hangingFor{store, hung, make(chan struct{})}
+		defer close(hanging.end)
+		g.run(t, Options{Store: hanging}, more...)
+		pass(time.Minute)
+		for _, s := range g.Snapshots() {
+			if kept := s.Version != nil && s.Version.Lineage == lineages[s.Token]; s.Health != Fresh || kept != (s.Token != hung) {
+				t.Errorf("%s: %s, version %+v, lineage %s before", s.Token, s.Health, s.Version, lineages[s.Token])
+			}
+		}
+	})
+}
+
 func TestTokensOfOneSourceShareAMint(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		g := newRig(12 * time.Hour)

@@ -274,6 +274,16 @@ func newRig(lifetime time.Duration) *rig {
 	}
 }
 
+// more are n further tokens of the same source and probe, without sinks.
+func (g *rig) more(n int) []Spec {
+	specs := make([]Spec, n)
+	for i := range specs {
+		specs[i] = g.spec
+		specs[i].Token, specs[i].Sinks = fmt.Sprint("more", i), nil
+	}
+	return specs
+}
+
 // run starts it; it ends with the test.
 func (g *rig) run(t *testing.T, opt Options, more ...Spec) {
 	t.Helper()

@@ -2,7 +2,6 @@ package refresher
 
 import (
 	"context"
-	"fmt"
 	"testing"
 	"time"
 )
@@ -86,11 +85,7 @@ func TestA401IsMendedWhileAThousandNewValuesAreProbed(t *testing.T) {
 // others. The one of a source of its own, late, is the last to be probed.
 func crowd() (g *rig, late lateCloud, specs []Spec) {
 	g = newRig(12 * time.Hour)
-	specs = make([]Spec, 1000)
-	for i := range specs {
-		specs[i] = g.spec
-		specs[i].Token, specs[i].Sinks = fmt.Sprint("bot", i), nil
-	}
+	specs = g.more(1000)
 	g.spec = specs[0]
 	late = lateCloud{newCloud(12 * time.Hour)}
 	late.identity = "late account"

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"slices"
 	"strings"
@@ -530,12 +529,7 @@ func TestAStateThatHangsHoldsUpTheStartForAMoment(t *testing.T) {
 		g := newRig(12 * time.Hour)
 		store := hangingStore{make(chan struct{})}
 		defer close(store.end)
-		var more []Spec
-		for i := range 20 {
-			s := g.spec
-			s.Token, s.Sinks = fmt.Sprint("more", i), nil
-			more = append(more, s)
-		}
+		more := g.more(20)
 		g.run(t, Options{Store: store, Log: slog.New(slog.NewTextHandler(&out, nil))}, more...)
 		pass(time.Minute)
 		g.stop()
@@ -567,12 +561,7 @@ func (s hangingFor) Load(token, fingerprint string) (Version, Finding, bool, err
 func TestAStateThatHangsTakesNoOtherAway(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		g := newRig(12 * time.Hour)
-		var more []Spec
-		for i := range 40 {
-			s := g.spec
-			s.Token, s.Sinks = fmt.Sprint("more", i), nil
-			more = append(more, s)
-		}
+		more := g.more(40)
 		store := &memoryStore{}
 		g.run(t, Options{Store: store}, more...)
 		g.stop()
@@ -639,13 +628,7 @@ func TestADeadKeyIsNoMatterOfAnotherOfTheSameAccount(t *testing.T) {
 func TestProbesOfAHostAreRateLimited(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		g := newRig(12 * time.Hour)
-		var more []Spec
-		for i := range 99 {
-			s := g.spec
-			s.Token, s.Sinks = "t"+string(rune('0'+i/10))+string(rune('0'+i%10)), nil
-			more = append(more, s)
-		}
-		g.run(t, Options{ProbesPerSecond: 5}, more...)
+		g.run(t, Options{ProbesPerSecond: 5}, g.more(99)...)
 		pass(time.Minute)
 		var got, want []time.Duration
 		for _, at := range g.cloud.probed {

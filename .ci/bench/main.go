@@ -32,20 +32,21 @@ func main() {
 	idle := flag.Duration("idle", time.Minute, "how long an idle daemon is watched")
 	only := flag.String("only", "", "one step alone: binary, first, one, waiters or many")
 	accounts := flag.Int("accounts", 1000, "tokens of the mass test")
+	mints := flag.Int("mints", 16, "limits.mints of the mass test; its probes have no limit")
 	flag.Parse()
-	if err := run(*refresher, *emulator, *idle, *accounts, *only); err != nil {
+	if err := run(*refresher, *emulator, *idle, *accounts, *mints, *only); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
 }
 
-func run(refresher, emulator string, idle time.Duration, accounts int, only string) error {
+func run(refresher, emulator string, idle time.Duration, accounts, mints int, only string) error {
 	dir, err := os.MkdirTemp(shm(), "itr-bench")
 	if err != nil {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	b := &bench{dir: dir, idle: idle, accounts: accounts}
+	b := &bench{dir: dir, idle: idle, accounts: accounts, mints: mints}
 	if b.refresher, err = filepath.Abs(refresher); err != nil {
 		return err
 	}
@@ -77,7 +78,7 @@ func shm() string {
 type bench struct {
 	dir, refresher, emulator string
 	idle                     time.Duration
-	accounts                 int
+	accounts, mints          int
 }
 
 func say(what, figure, budget string) { fmt.Printf("%-58s %14s   %s\n", what, figure, budget) }
@@ -242,6 +243,7 @@ func (b *bench) manyTokens() error {
 	if err != nil {
 		return err
 	}
+	text = mintsLimit.ReplaceAll(text, fmt.Appendf(nil, "mints: %d", b.mints))
 	head, _, ok := bytes.Cut(text, []byte("  - name: "))
 	if !ok {
 		return errors.New("config-accounts.yaml lists no tokens")
@@ -253,6 +255,7 @@ func (b *bench) manyTokens() error {
 	keyFile := regexp.MustCompile(`keys/\d+\.json`)
 	if err := errors.Join(
 		os.WriteFile(one, []byte(string(head)+tokens[0]), 0o600),
+		os.WriteFile(all, text, 0o600),
 		os.WriteFile(shared, keyFile.ReplaceAll(text, []byte("keys/0001.json")), 0o600),
 	); err != nil {
 		return err
@@ -297,6 +300,8 @@ func (b *bench) manyTokens() error {
 	say("the same of CPU time, the emulator's included", fmt.Sprintf("%.2f", float64(typical.cpu)/float64(typical.signing)/float64(cores)), "")
 	return nil
 }
+
+var mintsLimit = regexp.MustCompile(`\bmints: \d+`)
 
 var tokenFile = regexp.MustCompile(`file: \{path: "(.+?)"`)
 

@@ -21,7 +21,7 @@ type kind uint8
 const (
 	missing kind = iota
 	empty
-	content    // a regular file, compared by content
+	content    // a regular file, compared by content, or with Events by stat(2)
 	large      // a regular file, compared by stat(2)
 	unreadable // there, but reading it fails
 	special    // a directory, a FIFO, a device: never opened
@@ -40,11 +40,11 @@ func (i identity) passing() bool { return i.kind == missing || i.kind == empty }
 
 // facts is what sums are made of; fields that must not matter stay zero.
 type facts struct {
-	hash        uint64
-	errno       syscall.Errno
-	id          fileID
-	size, mtime int64
-	attrs       attrs
+	hash               uint64
+	errno              syscall.Errno
+	id                 fileID
+	size, mtime, ctime int64
+	attrs              attrs
 }
 
 type attrs struct {
@@ -64,6 +64,12 @@ func identify(r route, flags Flag) identity {
 	switch {
 	case st.Mode&unix.S_IFMT != unix.S_IFREG:
 		k, f.id = special, idOf(st)
+	case flags&Events != 0:
+		// Who hears of everything reads it, and knows what should be there.
+		if k, f = content, stat; st.Size == 0 {
+			k = empty
+		}
+		f.ctime = st.Ctim.Nano()
 	case st.Size > maxHashed:
 		k, f = large, stat
 	default:

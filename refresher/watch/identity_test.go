@@ -2,10 +2,13 @@ package watch
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"hash/maphash"
+	"os"
 	"path/filepath"
 	"testing"
+	"time"
 )
 
 func TestAFileIsReadToItsEndWhateverItsSizeWas(t *testing.T) {
@@ -20,6 +23,35 @@ func TestAFileIsReadToItsEndWhateverItsSizeWas(t *testing.T) {
 				t.Errorf("of %d bytes that were %d it read %d (the same: %t), %v", is, was, n, sum == want, err)
 			}
 		}
+	}
+}
+
+func TestAFileOfWhichEverythingIsToldIsNotRead(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "file")
+	write(t, path, "secret")
+	before := resolve(path, nil)
+	must(t, os.Chtimes(path, time.Time{}, time.Unix(0, before.stat.Mtim.Nano())))
+	first, byContent := identify(before, Events), identify(before, 0)
+	f, err := os.OpenFile(path, os.O_WRONLY, 0)
+	must(t, err)
+	_, err = f.WriteString("change")
+	must(t, errors.Join(err, f.Close(), os.Chtimes(path, time.Time{}, time.Unix(0, before.stat.Mtim.Nano()))))
+	if identify(before, Events) != first {
+		t.Error("it was read")
+	}
+	if identify(before, 0) == byContent {
+		t.Error("the content is the same")
+	}
+	after := resolve(path, nil)
+	after.stat.Ctim = before.stat.Ctim
+	after.stat.Ctim.Nsec ^= 1 // the kernel counts it by the tick
+	if identify(after, Events) == first {
+		t.Error("a change of the same size and time goes unnoticed")
+	}
+	must(t, os.Truncate(path, 0))
+	if !identify(resolve(path, nil), Events).passing() {
+		t.Error("an empty file is not told from others")
 	}
 }
 

@@ -53,8 +53,9 @@ const (
 	// written. Another hard link goes unnoticed: no directory hears of it.
 	Attrs Flag = 1 << iota
 	// Events makes everything that happens to the path a change, also when it
-	// reads as before afterwards: for who knows better what should be there. A
-	// file that is made and removed at once is one such event.
+	// reads as before afterwards: for who knows better what should be there. The
+	// watcher does not read it. A file that is made and removed at once is one
+	// such event.
 	Events
 )
 

@@ -25,6 +25,10 @@ const (
 	probeInterval = 240 * time.Second
 	probeShare    = 180
 
+	// mostLifetime is how long an IAM token lives at most.
+	// https://yandex.cloud/en/docs/iam/concepts/authorization/iam-token#lifetime
+	mostLifetime = 12 * time.Hour
+
 	retryAfterMax    = time.Hour       // longest Retry-After that is obeyed
 	retryAfterUrgent = 5 * time.Minute // the same inside before_expiry
 
@@ -72,6 +76,12 @@ func (b budget) take(now time.Time, interval time.Duration, burst int, roll floa
 	return budget{tat, interval}
 }
 
+// spare is b with room for one at now.
+func (b budget) spare(now time.Time, burst int) budget {
+	b.tat = earlier(b.tat, now.Add(time.Duration(burst-1)*b.interval))
+	return b
+}
+
 // ready is when one may be used; a smaller burst leaves the rest for others.
 func (b budget) ready(burst int) time.Time {
 	return b.tat.Add(-time.Duration(burst-1) * b.interval)
@@ -87,6 +97,7 @@ func askedFor(d time.Duration, now time.Time, roll float64) asked {
 	if d <= 0 {
 		return asked{}
 	}
+	d = min(d, retryAfterMax)
 	d += time.Duration(roll * float64(d) / 2)
 	return asked{at: now, until: now.Add(min(d, retryAfterMax))}
 }

@@ -85,21 +85,51 @@ func Decide(p Policy, s State, now time.Time) Decision {
 		planReprobe(p, s, now),
 		planExpiry(s, now),
 	}
-	wait := Decision{Code: codeBusy, Reason: "in progress"}
-	for _, c := range checks {
+	wait := s.underWay(now)
+	told := wait.Reason != ""
+	for i, c := range checks {
 		if c.at.IsZero() || !p.Probed && (c.Do == ProbeCandidate || c.Do == ProbePublished) {
 			continue
 		}
 		if c.Do != Wait && !c.at.After(now) {
 			return c.Decision
 		}
-		if wait.Until.IsZero() { // the first check is what the token waits for
+		if wait.Until.IsZero() && (i == 0 || !told) {
+			// What the candidate waits for, else what is under way, else what comes first.
 			wait.Code, wait.Reason = c.Code, c.Reason
 		}
 		wait.Until = earlier(wait.Until, c.at)
 	}
+	if wait.Reason == "" {
+		wait.Reason = "in progress"
+	}
 	wait.NextRefresh, wait.NextProbe = checks[3].at, checks[4].at
 	return wait
+}
+
+// underWay says what workers are doing for a new value, where that is what the
+// token waits for.
+func (s State) underWay(now time.Time) Decision {
+	d := Decision{Code: codeBusy}
+	switch {
+	case s.ProbingCandidate && s.Held != nil:
+		d.Code, d.Reason = codeCandidate, provingReason(s.Held)
+	case s.usable(now):
+	case s.Saving:
+		d.Reason = "a new value is being saved"
+	case s.Minting && s.Failures > 0:
+		d.Reason = fmt.Sprintf("a new value is asked for; attempt %d failed: %s", s.Failures, s.LastFailure)
+	case s.Minting:
+		d.Reason = "a new value is asked for"
+	}
+	return d
+}
+
+func provingReason(c *Candidate) string {
+	if c.Finding.Verdict == Unproven {
+		return "a new value is to be proven"
+	}
+	return "the new value is held back until a probe can tell: " + c.Finding.Reason
 }
 
 // planCandidate judges the candidate.
@@ -138,13 +168,12 @@ func planCandidate(p Policy, s State, now time.Time) plan {
 		return probeCandidate(p, s, now)
 	}
 	// Unknown: probe again, or publish unverified when waiting longer would
-	// leave readers without a value.
+	// leave readers without a value. A probe under way may tell yet.
 	probe := probeCandidate(p, s, now)
-	if p.ProbeRequired || s.Refused == c.Value {
+	if p.ProbeRequired || s.Refused == c.Value || s.ProbingCandidate {
 		return probe
 	}
-	t := unverifiedAt(p, s)
-	if !t.After(now) || probe.at.IsZero() || t.Before(probe.at) {
+	if t := unverifiedAt(p, s); !t.After(now) || t.Before(probe.at) {
 		return at(t, Publish, codeUnverified, "no probe could tell: "+c.Finding.Reason)
 	}
 	return probe
@@ -153,7 +182,12 @@ func planCandidate(p Policy, s State, now time.Time) plan {
 // probeAllowed is when a probe that no reader asked for may start: after the
 // backoff, what the server asked for, and within the budget.
 func (s State) probeAllowed(p Policy) time.Time {
-	return later(s.ProbeNotBefore, later(s.probeAsked.end(p.deadline(s.Published)), s.probes.ready(probeBurst)))
+	return later(s.probeWelcome(p), s.probes.ready(probeBurst))
+}
+
+// probeWelcome is the same without the budget.
+func (s State) probeWelcome(p Policy) time.Time {
+	return later(s.ProbeNotBefore, s.probeAsked.end(p.deadline(s.Published)))
 }
 
 func drop(now time.Time, code, reason string, result RefreshResult, failed bool) plan {
@@ -172,11 +206,7 @@ func probeCandidate(p Policy, s State, now time.Time) plan {
 	if s.ProbingCandidate {
 		return plan{}
 	}
-	t := later(now, s.probeAllowed(p))
-	if s.Held.Finding.Verdict == Unproven {
-		return at(t, ProbeCandidate, codeCandidate, "a new value is to be proven")
-	}
-	return at(t, ProbeCandidate, codeCandidate, "the new value is held back until a probe can tell: "+s.Held.Finding.Reason)
+	return at(later(now, s.probeAllowed(p)), ProbeCandidate, codeCandidate, provingReason(s.Held))
 }
 
 // planNoAccess: a candidate without access replaces only a value that has no
@@ -206,7 +236,7 @@ func planNoAccess(p Policy, s State, now time.Time) plan {
 // tell: after the grace, at most a quarter of what the current value has left
 // then, and not while the current value has time.
 func unverifiedAt(p Policy, s State) time.Time {
-	since := s.Held.HeldSince
+	since := s.Held.unprovenSince()
 	t := since.Add(p.Grace)
 	if !s.Held.ExpiresAt.IsZero() {
 		t = earlier(t, since.Add(s.Held.ExpiresAt.Sub(since)/4))
@@ -216,7 +246,7 @@ func unverifiedAt(p Policy, s State) time.Time {
 		return t
 	}
 	if v.ExpiresAt.IsZero() {
-		return t
+		return later(t, v.MintedAt.Add(mostLifetime-mostLifetime/3))
 	}
 	// The t at which t - since is a quarter of end - t.
 	t = earlier(t, since.Add(v.ExpiresAt.Sub(since)/5))
@@ -231,11 +261,14 @@ func planConfirm(p Policy, s State, now time.Time) plan {
 	if s.confirmsAtOnce() {
 		return at(later(now, s.probeAsked.end(p.deadline(s.Published))), ProbePublished, codeConfirm, "the API refused the published value to a reader")
 	}
-	t := s.SuspectSince
+	t, allowed := s.SuspectSince, s.probeAllowed(p)
 	if !s.Witnessed {
 		t = t.Add(confirmAfter)
 	}
-	return at(later(t, s.probeAllowed(p)), ProbePublished, codeConfirm, "the published value was rejected once")
+	if s.heeding {
+		allowed = s.probeWelcome(p)
+	}
+	return at(later(t, allowed), ProbePublished, codeConfirm, "the published value was rejected once")
 }
 
 // confirmsAtOnce tells whether a 401 that was witnessed is yet to be looked

@@ -384,7 +384,7 @@ func TestA401ThatWeSawNeedsOneProbeToBeBelieved(t *testing.T) {
 				s = s.After(p, Started{Do: ProbeCandidate}, now)
 			}
 			return s
-		}, Wait, codeConfirm, Fresh},
+		}, Wait, codeCandidate, Fresh},
 		"no probe of a new value could tell: it is made at once": {func() State {
 			s := steady(now).After(p, MintSucceeded{Minted{Value: NewValue("next"), ExpiresAt: now.Add(12 * time.Hour)}}, now)
 			s = witnessed(s.After(p, Started{Do: ProbeCandidate}, now))

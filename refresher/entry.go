@@ -26,8 +26,10 @@ type entry struct {
 	seen         bool   // was published to all sinks once
 	why          string // of the newest mint
 	storeFailure string
-	durable      string // the lineage that is saved, or may be
-	misfiled     bool   // it is saved under the fingerprint of an earlier spec
+	saveFailures int       // in a row
+	saveAgain    time.Time // what could not be saved; zero: nothing, or it is being tried
+	durable      string    // the lineage that is saved, or may be
+	misfiled     bool      // it is saved under the fingerprint of an earlier spec
 	refreshes    RefreshCounts
 	probes       ProbeCounts
 	waiters      []chan RefreshOutcome
@@ -99,8 +101,7 @@ func (r *Refresher) advance(e *entry) {
 		now = r.clock.Now()
 		d = Decide(e.spec.Policy, e.state, now)
 	}
-	r.refile(e)
-	e.wake = d.Until
+	e.wake = earlier(d.Until, r.refile(e, now))
 	for _, s := range e.sinks {
 		e.wake = earlier(e.wake, r.advanceSink(e, s, now))
 	}
@@ -178,7 +179,7 @@ func (r *Refresher) publishStatus(e *entry, d Decision, now time.Time) {
 func (r *Refresher) logHealth(e *entry, old, s *Status, now time.Time) {
 	switch s.Health {
 	case Expired:
-		r.log(e).Error("expired: readers of sockets get 503, files keep the old value", "failed_attempts", s.Failures, "last_failure", s.LastFailure)
+		r.log(e).Error("expired: readers of sockets get 503, files keep the old value", "failed_attempts", s.Failures, "reason", s.Obstacle())
 	case Revoked:
 		r.log(e).Error("revoked: readers of sockets get 503 until there is a new value", "verdict", s.Proof.Verdict.String(), "reason", s.Proof.Reason)
 	case NoAccess:
@@ -245,7 +246,7 @@ func (r *Refresher) checkSeen(e *entry) {
 	current, tried := v != nil, true
 	for _, s := range e.sinks {
 		current = current && s.holds == v
-		tried = tried && (s.holds == v || s.failures > 0 || s.overdue)
+		tried = tried && (s.holds == v || s.tried || s.overdue)
 	}
 	tried = tried || !e.state.usable(r.clock.Now()) // nothing is written then
 	if current && !e.seen {

@@ -90,14 +90,17 @@ func (e Started) apply(p Policy, s *State, now time.Time) {
 		s.probes = s.probes.take(now, s.probePace(p, now), probeBurst, s.Roll)
 	case ProbePublished:
 		s.ProbingPublished = true
+		switch {
+		case s.Reported:
+			s.heeding, s.Reported, s.ReportedAt = true, false, now
+		case s.SuspectSince.IsZero():
+			s.heeding = false
+		}
 		// Reports have limits of their own.
-		if !s.Reported && !s.confirmsAtOnce() {
+		if !s.heeding && !s.confirmsAtOnce() {
 			s.probes = s.probes.take(now, s.probePace(p, now), probeBurst, s.Roll)
 		}
 		s.untried = false
-		if s.Reported {
-			s.Reported, s.ReportedAt = false, now
-		}
 	case Publish:
 		s.Saving = true
 	}
@@ -110,7 +113,11 @@ func (e MintSucceeded) apply(_ Policy, s *State, now time.Time) {
 	if s.Held != nil && s.Held.Value == e.Minted.Value {
 		return // it is held already, since earlier and perhaps under a number
 	}
-	s.Held = &Candidate{Minted: e.Minted, HeldSince: now}
+	c := &Candidate{Minted: e.Minted, HeldSince: now}
+	if h := s.Held; h != nil && (h.Finding.Verdict == Unknown || h.Finding.Verdict == Unproven) {
+		c.first = h.unprovenSince()
+	}
+	s.Held = c
 	s.ProbeFailures, s.ProbeNotBefore = 0, time.Time{} // a new value is tried at once
 }
 
@@ -131,7 +138,9 @@ func (e CandidateProbed) apply(p Policy, s *State, now time.Time) {
 	case RejectedToken:
 		s.Refused = e.Value
 	case Accepted:
-		s.Refused = Value{}
+		if s.Refused == e.Value {
+			s.Refused = Value{}
+		}
 	}
 	s.probed(p, e.Finding, now)
 }
@@ -163,10 +172,12 @@ func (e PublishedProbed) apply(p Policy, s *State, now time.Time) {
 			// Confirmed. The refresh starts now: earlier failures were about
 			// something else.
 			s.Proof = e.Finding
+			s.Refused = s.Published.Value
 			s.NotBefore = s.mints.ready(mintBurst)
 			if s.Witnessed {
 				s.NotBefore = now
 			}
+			s.probes = s.probes.spare(now, probeBurst) // for what replaces it
 			s.Witnessed, s.outrun = false, false
 		}
 	default:

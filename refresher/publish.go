@@ -66,7 +66,7 @@ func newLineage() string { return rand.Text()[:12] }
 // save makes a version durable and then calls end in the loop, also when it
 // could not be done or took too long: state blocks nothing.
 func (r *Refresher) save(e *entry, v Version, f Finding, end func(error)) {
-	e.misfiled = false
+	e.misfiled, e.saveAgain = false, time.Time{}
 	if r.opt.Store == nil {
 		r.workers.Go(func() { r.post(func() { end(nil) }) })
 		return
@@ -88,11 +88,18 @@ func (r *Refresher) save(e *entry, v Version, f Finding, end func(error)) {
 }
 
 // refile saves what stays published after a change, once it is known to be what
-// the new spec's would be: a restart would discard it.
-func (r *Refresher) refile(e *entry) {
-	if s := &e.state; e.misfiled && s.Published != nil && !s.Saving && !s.Unchecked && !s.SourceChanged {
-		r.save(e, *s.Published, s.Proof, func(error) {})
+// the new spec's would be, for a restart would discard it; and what could not be
+// saved, after a while. It returns when to look again; zero when that depends on
+// something else.
+func (r *Refresher) refile(e *entry, now time.Time) time.Time {
+	s := &e.state
+	if s.Published == nil || s.Saving || s.Unchecked || s.SourceChanged {
+		return time.Time{}
 	}
+	if e.misfiled || !e.saveAgain.IsZero() && !now.Before(e.saveAgain) {
+		r.save(e, *s.Published, s.Proof, func(error) { r.advance(e) })
+	}
+	return e.saveAgain
 }
 
 func (r *Refresher) saveInTime(v Version, fingerprint string, f Finding) error {
@@ -111,6 +118,11 @@ func (r *Refresher) saveInTime(v Version, fingerprint string, f Finding) error {
 var errHangs = fmt.Errorf("no answer within %s: the disk hangs", publishTimeout)
 
 func (r *Refresher) saved(e *entry, err error) {
+	if e.saveFailures++; err == nil {
+		e.saveFailures = 0
+	} else {
+		e.saveAgain = r.clock.Now().Add(backoff(e.saveFailures, backoffMax, r.opt.Random()))
+	}
 	switch {
 	case err != nil && e.storeFailure != err.Error():
 		e.storeFailure = err.Error()
@@ -134,6 +146,7 @@ type sinkState struct {
 	failures  int
 	failure   string
 	notBefore time.Time
+	tried     bool // with the published version
 
 	disturbed bool
 	retries   []time.Time // for something that happened while it could not be written
@@ -153,7 +166,7 @@ func (s *sinkState) status(current *Version) SinkStatus {
 
 // newVersion forgets what was about the version before.
 func (s *sinkState) newVersion() {
-	s.notBefore, s.retries, s.restores, s.contested, s.disturbed = time.Time{}, nil, nil, false, false
+	s.notBefore, s.retries, s.restores, s.contested, s.disturbed, s.tried = time.Time{}, nil, nil, false, false, false
 }
 
 // shift leaves no wait longer than there are when the clock went back.
@@ -196,7 +209,7 @@ func (r *Refresher) advanceSink(e *entry, s *sinkState, now time.Time) time.Time
 		return s.deadline
 	case s.busy:
 		s.overdue = true
-		s.failure = fmt.Sprintf("writing takes longer than %s: the disk or its server hangs", publishTimeout)
+		s.failure = errSinkHangs
 		r.log(e).Error("sink hangs", "sink", s.id, "error", s.failure)
 		r.disk.release()
 		r.checkSeen(e)
@@ -218,6 +231,9 @@ func (r *Refresher) advanceSink(e *entry, s *sinkState, now time.Time) time.Time
 	return s.deadline
 }
 
+// errSinkHangs is the failure of a sink while it gives no answer.
+var errSinkHangs = fmt.Sprintf("writing takes longer than %s: the disk or its server hangs", publishTimeout)
+
 // publish makes s hold v.
 func (r *Refresher) publish(e *entry, s *sinkState, v *Version) {
 	r.sinkWork(e, s, func(ctx context.Context) error { return s.sink.Publish(ctx, *v) }, func(err error) {
@@ -233,7 +249,14 @@ func (r *Refresher) inspect(e *entry, s *sinkState, v *Version) {
 		return
 	}
 	r.sinkWork(e, s, func(ctx context.Context) error { return verifier.Holds(ctx, *v) }, func(changed error) {
-		if changed == nil || s.holds != v || e.state.Published != v {
+		if s.holds != v || e.state.Published != v {
+			return
+		}
+		if changed == nil {
+			if s.failure == errSinkHangs { // it has given one
+				s.failure = ""
+				r.log(e).Info("sink answers again, it holds what it should", "sink", s.id)
+			}
 			return
 		}
 		log := r.log(e).With("sink", s.id, "change", changed)
@@ -297,6 +320,7 @@ func (r *Refresher) sinkWork(e *entry, s *sinkState, do func(context.Context) er
 
 func (r *Refresher) publishedTo(e *entry, s *sinkState, v *Version, err error) {
 	now := r.clock.Now()
+	s.tried = s.tried || v == e.state.Published
 	if err != nil {
 		s.failures++
 		s.notBefore = now.Add(backoff(s.failures, backoffMax, r.opt.Random()))

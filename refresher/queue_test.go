@@ -117,3 +117,33 @@ func (c lateCloud) refuse(t *testing.T, g *rig) *Version {
 	})
 	return s.Version
 }
+
+func TestAReportIsHeededWhateverWasProbedBefore(t *testing.T) {
+	t.Parallel()
+	unknown, badToken := Finding{Verdict: Unknown, Reason: "503"}, Finding{Verdict: RejectedToken, Reason: "401"}
+	for _, trouble := range []time.Duration{59 * time.Minute, 66 * time.Minute, 74 * time.Minute, 82 * time.Minute} {
+		t.Run(trouble.String(), func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				g := newRig(12 * time.Hour)
+				g.run(t, Options{})
+				pass(16 * time.Minute)
+				g.cloud.set(nil, always(unknown))
+				pass(trouble)
+				bad := g.status(t).Version
+				g.cloud.set(nil, func(v Value) Finding {
+					if v == bad.Value {
+						return badToken
+					}
+					return Finding{Verdict: Accepted}
+				})
+				// As in the table of promises: probed at once, confirmed 5 s later, replaced.
+				for from := time.Now(); g.status(t).Version == bad; pass(time.Second) {
+					if time.Since(from) > 15*time.Second {
+						t.Fatalf("not replaced: %+v", g.status(t))
+					}
+					g.Report("bot", bad.Lineage, bad.N)
+				}
+			})
+		})
+	}
+}

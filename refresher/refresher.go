@@ -199,6 +199,7 @@ func (r *Refresher) turn() {
 	r.lastTime = now
 	for len(r.wakes) > 0 && !r.wakes[0].wake.After(now) {
 		r.advance(r.wakes[0])
+		now = earlier(now, r.clock.Now()) // set back meanwhile: what was due no longer is
 	}
 	for _, h := range r.hosts {
 		r.pumpHost(h, now)

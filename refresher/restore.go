@@ -41,8 +41,8 @@ func (r *Refresher) start(specs []Spec) {
 	r.checkReady()
 }
 
-// loadAll returns what was saved of each token. It takes little longer than one
-// save may where the disk hangs: how many could not be read by then is hang, and
+// loadAll returns what was saved of each token. A disk that gives nothing for as
+// long as one save may take hangs: how many were not read by then is hang, and
 // there is nothing of them. The loop does not turn before.
 func (r *Refresher) loadAll(specs []Spec) (saved []loaded, hang int) {
 	saved = make([]loaded, len(specs))
@@ -55,13 +55,13 @@ func (r *Refresher) loadAll(specs []Spec) (saved []loaded, hang int) {
 	read := make([]loaded, len(specs)) // by workers, of whom one may come back late
 	ended := make(chan int, len(specs))
 	for range min(diskWorkers, len(specs)) {
-		go func() {
+		r.workers.Go(func() {
 			for i := int(next.Add(1)) - 1; i < len(specs) && ctx.Err() == nil; i = int(next.Add(1)) - 1 {
 				l := &read[i]
 				l.version, l.finding, l.ok, l.err = r.opt.Store.Load(specs[i].Token, specs[i].fingerprint())
 				ended <- i
 			}
-		}()
+		})
 	}
 	patience := time.NewTimer(publishTimeout)
 	defer patience.Stop()

@@ -1,6 +1,7 @@
 package refresher
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"testing"
@@ -94,6 +95,76 @@ func TestASinkThatFailsIsRetriedAsSoonWhenTheClockWasSetBack(t *testing.T) {
 		pass(backoffMax)
 		if s := g.status(t); s.Version.N != 1 || !s.Sinks[0].Current {
 			t.Errorf("version %d: %+v", s.Version.N, s.Sinks[0])
+		}
+	})
+}
+
+// hangingSink takes its time to say what it holds.
+type hangingSink struct {
+	memorySink
+	hang time.Duration
+}
+
+func (s *hangingSink) Holds(ctx context.Context, v Version) error {
+	time.Sleep(s.hang)
+	return s.memorySink.Holds(ctx, v)
+}
+
+func TestASinkThatHungAndHoldsWhatItShouldIsFine(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		g := newRig(12 * time.Hour)
+		s := &hangingSink{memorySink: memorySink{id: "memory"}}
+		g.spec.Sinks = []Sink{s}
+		g.run(t, Options{})
+		s.hang = publishTimeout + 2*time.Second
+		g.Disturbed("bot", "memory")
+		pass(publishTimeout + time.Second)
+		if s := g.status(t).Sinks[0]; s.Current || s.Failure != errSinkHangs {
+			t.Errorf("while it hangs: %+v", s)
+		}
+		pass(time.Minute)
+		if s := g.status(t).Sinks[0]; !s.Current || s.Failure != "" {
+			t.Errorf("afterwards: %+v", s)
+		}
+	})
+}
+
+func TestARefreshEndsWhenSinksThatFailedBeforeWereTriedWithTheNewVersion(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		g := newRig(12 * time.Hour)
+		g.sink.fail(errors.New("read-only"))
+		g.run(t, Options{})
+		pass(20 * time.Minute)
+		g.sink.fail(nil)
+		if o, err := g.Refresh(t.Context(), "bot"); err != nil || !o.Status.Sinks[0].Current || o.Status.Version.N != 2 {
+			t.Errorf("%+v, %v", o, err)
+		}
+		g.sink.fail(errors.New("read-only again"))
+		pass(time.Second)
+		if o, err := g.Refresh(t.Context(), "bot"); err != nil || o.Status.Sinks[0].Failure != "read-only again" || o.Status.Version.N != 3 {
+			t.Errorf("%+v, %v", o, err)
+		}
+	})
+}
+
+func TestWhatCouldNotBeSavedIsSavedSoonAfterwards(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		g := newRig(12 * time.Hour)
+		store := &memoryStore{err: errors.New("no space left")}
+		g.run(t, Options{Store: store})
+		pass(10 * time.Minute)
+		if s := g.status(t); s.StoreFailure != "no space left" || s.Health != Fresh {
+			t.Fatalf("%+v", s)
+		}
+		store.mu.Lock()
+		store.err = nil
+		store.mu.Unlock()
+		pass(5 * time.Minute)
+		if s := g.status(t); s.StoreFailure != "" {
+			t.Errorf("%+v", s)
+		}
+		if saved, ok := store.saved["bot"]; !ok || saved.v != *g.status(t).Version {
+			t.Errorf("saved is %+v", saved)
 		}
 	})
 }

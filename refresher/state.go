@@ -33,8 +33,8 @@ type State struct {
 	// Held is the candidate; nil when there is none.
 	Held *Candidate
 
-	// Refused is the candidate that was last rejected as a token: given again,
-	// it is not published before it is accepted.
+	// Refused is the value that was last rejected as a token, a candidate or a
+	// published one: given again, it is not published before it is accepted.
 	Refused Value
 
 	// MintedAt is when the source last gave a value.
@@ -60,6 +60,7 @@ type State struct {
 	Requested  bool      // a person asks for a refresh
 	Reported   bool      // a consumer reports a 401
 	ReportedAt time.Time // when a report last started a probe
+	heeding    bool      // the newest probe is for a report, and so is the one that confirms it
 
 	// Unchecked: Published was restored after a restart, or published by what
 	// another probe had found, and not accepted since.
@@ -85,12 +86,19 @@ type Candidate struct {
 	Minted
 	// HeldSince is when it was minted.
 	HeldSince time.Time
+	// first is when the first of those was minted that could not be proven and
+	// that it replaced, one after the other; zero when it replaced none.
+	first time.Time
 	// Finding is the last one about it; Unproven before the first.
 	Finding Finding
 	// Restored is the version that this value already was, after a restart:
 	// it is published again under its own number.
 	Restored *Version
 }
+
+// unprovenSince is since when no candidate could be proven: a source that gives
+// another one every minute does not begin anew with each.
+func (c *Candidate) unprovenSince() time.Time { return earlier(c.first, c.HeldSince) }
 
 func (c *Candidate) expiredAt(now time.Time) bool {
 	return !c.ExpiresAt.IsZero() && !now.Before(c.ExpiresAt)
@@ -163,6 +171,9 @@ func (s *State) shift(now time.Time) {
 	if s.Held != nil {
 		held := *s.Held
 		held.HeldSince = held.HeldSince.Add(-back)
+		if !held.first.IsZero() {
+			held.first = held.first.Add(-back)
+		}
 		s.Held = &held
 	}
 }

@@ -69,6 +69,15 @@ type Status struct {
 	Probes ProbeCounts
 }
 
+// Obstacle says for people why there is no newer version yet: what holds the
+// candidate back, else the last failure, else what is waited for.
+func (s Status) Obstacle() string {
+	if s.Candidate || s.LastFailure == "" {
+		return s.Reason
+	}
+	return s.LastFailure
+}
+
 // HealthAt is the health at now: a published version expires between snapshots.
 func (s Status) HealthAt(now time.Time) Health {
 	if s.Version != nil && s.Health != Revoked && s.Version.ExpiredAt(now) {

@@ -329,7 +329,7 @@ func (r *Refresher) candidateProbed(e *entry, value Value, f Finding) {
 		if first {
 			log = r.log(e).Warn
 		}
-		log("new value held back: the probe cannot tell", "verdict", f.Verdict.String(), "reason", f.Reason, "retry_in", until(later(now, e.state.ProbeNotBefore), now), "expires_in", e.left(now))
+		log("new value held back: the probe cannot tell", "verdict", f.Verdict.String(), "reason", f.Reason, "retry_in", until(later(now, e.state.probeAllowed(e.spec.Policy)), now), "expires_in", e.left(now))
 		if first {
 			r.finish(e, ResultHeld, f.Reason)
 		}
@@ -345,7 +345,11 @@ func (r *Refresher) publishedProbed(e *entry, version *Version, f Finding) {
 	s := &e.state
 	switch {
 	case !s.DoubtSince.IsZero() && old.DoubtSince.IsZero():
-		r.log(e).Warn("the probe cannot tell whether the published value works; it stays served", "verdict", f.Verdict.String(), "reason", f.Reason)
+		text := "the probe cannot tell whether the published value works; it stays served"
+		if s.Proof.Verdict == RejectedToken {
+			text = "the probe cannot tell whether the published value is still revoked; it stays so"
+		}
+		r.log(e).Warn(text, "verdict", f.Verdict.String(), "reason", f.Reason)
 	case s.DoubtSince.IsZero() && !old.DoubtSince.IsZero() && f.Verdict == Accepted:
 		r.log(e).Info("the probe can tell again", "verdict", f.Verdict.String(), "after", now.Sub(old.DoubtSince).Round(time.Second).String())
 	case !s.SuspectSince.IsZero() && old.SuspectSince.IsZero():
@@ -355,7 +359,7 @@ func (r *Refresher) publishedProbed(e *entry, version *Version, f Finding) {
 	}
 	if version == s.Published && (old.Proof.Verdict != s.Proof.Verdict || e.storeFailure != "") {
 		// A restart must not serve what is known to be bad.
-		r.save(e, *version, s.Proof, func(error) {})
+		r.save(e, *version, s.Proof, func(error) { r.advance(e) })
 	}
 	r.advance(e)
 }

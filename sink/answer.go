@@ -76,10 +76,8 @@ func missing(st refresher.Status, now time.Time) string {
 	case refresher.Expired:
 		reason = "the value has expired and there is no other yet"
 	}
-	if st.LastFailure != "" {
-		return reason + ": " + st.LastFailure
-	} else if st.Reason != "" {
-		return reason + ": " + st.Reason
+	if why := st.Obstacle(); why != "" {
+		return reason + ": " + why
 	}
 	return reason
 }

@@ -91,7 +91,7 @@ func (d *Daemon) once(ctx context.Context, token string) error {
 
 // unfinished says why a token is not where once wants it.
 func unfinished(s refresher.Status) string {
-	if s.LastFailure != "" {
+	if s.LastFailure != "" && !s.Candidate {
 		return s.LastFailure
 	}
 	for _, sink := range s.Sinks {

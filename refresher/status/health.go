@@ -57,15 +57,15 @@ func Missing(snapshots []refresher.Status, now time.Time, reached bool) []string
 }
 
 func noValue(s refresher.Status, now time.Time) string {
-	why := s.LastFailure
-	if why == "" {
-		why = s.Reason
-	}
+	why := s.Obstacle()
 	switch s.HealthAt(now) {
 	case refresher.Expired:
 		return fmt.Sprintf("expired %s ago%s", span(now.Sub(s.Version.ExpiresAt)), because(why))
 	case refresher.Revoked:
-		return "revoked" + because(first(s.LastFailure, s.Proof.Reason))
+		if !s.Candidate {
+			why = first(s.LastFailure, s.Proof.Reason)
+		}
+		return "revoked" + because(why)
 	}
 	return "no value yet" + because(why)
 }

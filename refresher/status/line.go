@@ -1,6 +1,7 @@
 package status
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"time"
@@ -70,13 +71,16 @@ func (t Token) plight(now time.Time) string {
 		valid = ", token valid for " + about(t.ExpiresAt.Sub(now))
 	}
 	failing := because(t.LastFailure)
+	if t.Candidate && !t.valid() {
+		failing = because(t.Reason)
+	}
 	switch {
 	case t.State == refresher.Pending:
-		return "no token yet" + because(first(t.LastFailure, t.Reason))
+		return "no token yet" + cmp.Or(failing, because(t.Reason))
 	case t.State == refresher.Expired && t.ExpiresAt != nil:
 		return "expired " + about(now.Sub(*t.ExpiresAt)) + " ago" + failing
 	case !t.valid():
-		return string(t.State) + because(first(t.LastFailure, t.VerdictReason))
+		return string(t.State) + cmp.Or(failing, because(t.VerdictReason))
 	case t.State == refresher.NoAccess:
 		return "no access" + valid + because(t.VerdictReason)
 	case t.Failures > 0:

@@ -134,6 +134,8 @@ func (s *Store) Load(token, fingerprint string) (v refresher.Version, f refreshe
 		return v, f, false, fmt.Errorf("load the state of token %q: %w", token, err)
 	}
 	if r.Fingerprint != fingerprint {
+		s.log.Info("what was saved is not used: it is of another account, probe or endpoint", "token", token,
+			"version", r.N, "saved_for", r.Fingerprint, "wanted", fingerprint)
 		return v, f, false, nil
 	}
 	v, f = r.version(), r.finding()

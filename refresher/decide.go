@@ -319,6 +319,9 @@ func planMint(p Policy, s State, now time.Time) plan {
 	if s.Requested {
 		return at(now, Mint, codeRequested, "a person asked for it")
 	}
+	if s.Held != nil && s.ProbingCandidate {
+		return plan{} // what the probe says of it would be lost
+	}
 	v := s.Published
 	m := at(now, Mint, codeSchedule, "scheduled refresh")
 	if !s.MintedAt.IsZero() {

@@ -90,17 +90,14 @@ func (e Started) apply(p Policy, s *State, now time.Time) {
 		s.probes = s.probes.take(now, s.probePace(p, now), probeBurst, s.Roll)
 	case ProbePublished:
 		s.ProbingPublished = true
-		switch {
-		case s.Reported:
-			s.heeding, s.Reported, s.ReportedAt = true, false, now
-		case s.SuspectSince.IsZero():
-			s.heeding = false
-		}
-		// Reports have limits of their own.
-		if !s.heeding && !s.confirmsAtOnce() {
+		// Reports have limits of their own, and so has the first confirmation.
+		if !s.Reported && !s.heeding && !s.confirmsAtOnce() {
 			s.probes = s.probes.take(now, s.probePace(p, now), probeBurst, s.Roll)
 		}
-		s.untried = false
+		s.untried, s.heeding = false, s.Reported
+		if s.Reported {
+			s.Reported, s.ReportedAt = false, now
+		}
 	case Publish:
 		s.Saving = true
 	}

@@ -60,7 +60,7 @@ type State struct {
 	Requested  bool      // a person asks for a refresh
 	Reported   bool      // a consumer reports a 401
 	ReportedAt time.Time // when a report last started a probe
-	heeding    bool      // the newest probe is for a report, and so is the one that confirms it
+	heeding    bool      // the newest probe is for a report: what it says is confirmed beside the budget
 
 	// Unchecked: Published was restored after a restart, or published by what
 	// another probe had found, and not accepted since.

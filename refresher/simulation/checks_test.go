@@ -180,11 +180,16 @@ func (w *world) checkVersion(t *token, st refresher.Status, now time.Time) {
 			if prev != nil {
 				grace = min(grace, max(0, prev.ExpiresAt.Sub(val.at))/5)
 			}
-			if held := w.bubble() - val.mintedAt; held < grace-3*time.Second && w.clockRight() || k.last == refresher.Unproven {
+			since := val
+			if t.unproven != nil {
+				since = t.unproven
+			}
+			if held := w.bubble() - since.mintedAt; held < grace-3*time.Second && w.clockRight() || k.last == refresher.Unproven {
 				w.violated("1", "%s: %s is published without a probe, or after %s", t.name, val.name, held)
 			}
 		}
 	}
+	t.unproven = nil
 	in := w.store.saved[t.name]
 	isSaved := in.v == *v
 	storeBad := w.on("store fails", "") != nil || w.on("store hangs", "") != nil || w.storeBad > 0 && w.bubble()-w.storeBad < 15*time.Second

@@ -258,6 +258,13 @@ func (p *probe) found(v *value, f refresher.Finding, epoch int) refresher.Findin
 	}
 	k := p.token.verdicts(v)
 	k.last, k.at = f.Verdict, w.bubble()
+	switch prev := p.token.prev; {
+	case prev != nil && prev.Value.Reveal() == v.name: // no candidate
+	case f.Verdict != refresher.Unknown:
+		p.token.unproven = nil
+	case p.token.unproven == nil:
+		p.token.unproven = v
+	}
 	switch f.Verdict {
 	case refresher.Accepted, refresher.RejectedAccess:
 		k.rejections, k.witnessed = 0, false

@@ -125,7 +125,8 @@ type token struct {
 	throttledAt   time.Duration
 	paces         []paced
 	known         map[*value]*known
-	epoch         int // of its source and probe
+	unproven      *value // the first of the candidates that could not be proven, one after the other
+	epoch         int    // of its source and probe
 
 	prev   *refresher.Version // newest version seen
 	prevAt time.Duration

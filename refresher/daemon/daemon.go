@@ -73,6 +73,7 @@ type Daemon struct {
 	watches   *watches
 	health    *healthListener
 	running   atomic.Bool
+	closing   sync.WaitGroup  // what a change took out of use
 	ending    context.Context // is done once Run ends, for whatever reason: a change ends with it
 
 	mu      sync.Mutex // held for a change
@@ -222,7 +223,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 	}
 	p.show()
 	if d.health, err = d.listenHealth(p.cfg.Status.Listen); err != nil {
-		p.closeListeners(nil, false)
+		p.closeListeners(false)
 		return err
 	}
 	ending, endChanges := context.WithCancel(ctx)
@@ -271,9 +272,10 @@ func (d *Daemon) Run(ctx context.Context) error {
 	// Readers get their answers while there is still somebody to give them.
 	d.mu.Lock()
 	d.running.Store(false)
-	d.plan.Load().closeListeners(nil, false)
+	d.plan.Load().closeListeners(false)
 	d.health.close()
 	d.mu.Unlock()
+	d.closing.Wait()
 	cancel()
 	running.Wait()
 	d.builder.logins.Wait(loginsTimeout)
@@ -353,6 +355,7 @@ func (d *Daemon) change(ctx context.Context, what string, byItself bool, build f
 	if !d.running.Load() {
 		return "", errNotRunning
 	}
+	d.closing.Wait() // the change may want to listen there again
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(d.ending, cancel)()
@@ -459,14 +462,33 @@ func (d *Daemon) swap(ctx context.Context, old, next *plan) error {
 	for _, s := range d.snapshots() {
 		d.hooks.Changed(s) // what a new sink has taken before its hook was known
 	}
-	old.closeListeners(next, false)
-	old.closeUnlike(next)
+	d.retire(old, next)
 	if health != d.health {
 		d.health.close()
 		d.health = health
 	}
 	d.warn(next)
 	return nil
+}
+
+// retire closes what next did not take over of old. Whoever asked for the change
+// on a listener that goes has the answer yet to come: it is not waited for longer
+// than for others, and goes on until that.
+func (d *Daemon) retire(old, next *plan) {
+	closed := make(chan struct{})
+	d.closing.Go(func() {
+		defer close(closed)
+		ctx, cancel := context.WithTimeout(d.ending, sinksTimeout+closeTimeout)
+		defer cancel()
+		closeAll(ctx, old.serversBeside(next))
+		old.closeUnlike(next)
+	})
+	timeout := time.NewTimer(closeTimeout)
+	defer timeout.Stop()
+	select {
+	case <-closed:
+	case <-timeout.C:
+	}
 }
 
 // needsRestart is what a reload cannot change, as the error of one that was to.

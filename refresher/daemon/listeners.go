@@ -56,7 +56,7 @@ func (p *plan) listen(processes *process.Owner) error {
 				err = s.TrySocket(l.options, sink.NewAccounts(processes))
 			}
 			if err != nil {
-				closeAll(bound)
+				closeSoon(bound)
 				return err
 			}
 		}
@@ -65,7 +65,7 @@ func (p *plan) listen(processes *process.Owner) error {
 		}
 		l.server.Update(l.endpoints...)
 		if err := l.server.Listen(); err != nil {
-			closeAll(bound)
+			closeSoon(bound)
 			return err
 		}
 		bound = append(bound, l.server)
@@ -126,22 +126,35 @@ func (p *plan) show() {
 	}
 }
 
-// closeListeners closes those listeners of p that next has not, or those that
-// p made anew where next is nil and onlyFresh is set.
-func (p *plan) closeListeners(next *plan, onlyFresh bool) {
+// closeListeners closes the listeners of p, or only those that it made anew.
+func (p *plan) closeListeners(onlyFresh bool) {
 	var closing []server
-	for key, l := range p.listeners {
-		if (next == nil || next.listeners[key] == nil) && (l.fresh || !onlyFresh) {
+	for _, l := range p.listeners {
+		if l.fresh || !onlyFresh {
 			closing = append(closing, l.server)
 		}
 	}
-	closeAll(closing)
+	closeSoon(closing)
+}
+
+// serversBeside are those of p's listeners that next has not.
+func (p *plan) serversBeside(next *plan) (servers []server) {
+	for key, l := range p.listeners {
+		if next.listeners[key] == nil {
+			servers = append(servers, l.server)
+		}
+	}
+	return servers
+}
+
+func closeSoon(servers []server) {
+	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
+	defer cancel()
+	closeAll(ctx, servers)
 }
 
 // closeAll closes servers at the same time: each may have a reader to wait for.
-func closeAll(servers []server) {
-	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
-	defer cancel()
+func closeAll(ctx context.Context, servers []server) {
 	done := make(chan struct{})
 	for _, s := range servers {
 		go func() {

@@ -94,7 +94,7 @@ type partKey [sha256.Size]byte
 
 // discard closes what the plan made anew, its listeners first.
 func (p *plan) discard() {
-	p.closeListeners(nil, true)
+	p.closeListeners(true)
 	for _, c := range p.made {
 		_ = c.Close()
 	}
@@ -280,6 +280,11 @@ func (p *planner) outside() bool {
 func (p *planner) token(t *config.Token, source made) {
 	if source.err != nil {
 		p.fail(t.Source.Options, source.err)
+	}
+	if o, ok := t.Source.Options.(config.Reads); ok {
+		for _, path := range o.Inputs() {
+			p.plan.read[path] = stat(path)
+		}
 	}
 	spec := refresher.Spec{Token: t.Name, Required: t.Required, Source: source.Source}
 	var err error

@@ -108,12 +108,14 @@ func (ws *watches) tell(c what) {
 
 // follow watches what p is made of and what it writes, and nothing else. What
 // was watched before goes on to be: it may have changed already, and not have
-// been looked at. What p is made of and has changed since it was read, before
-// it was watched, is told of.
+// been looked at. What p is made of, and what its tokens read, and has changed
+// since the plan was made, before it was watched, is told of. (At the start no
+// token has read anything yet.)
 func (ws *watches) follow(p *plan) {
 	removes := map[followed]func(){}
 	var adds []func()
 	var mu sync.Mutex // guards removes while adds run
+	running := ws.daemon.running.Load()
 	add := func(f followed, fn func(), flags ...watch.Flag) {
 		if _, ok := removes[f]; ok {
 			return
@@ -125,7 +127,7 @@ func (ws *watches) follow(p *plan) {
 		}
 		adds = append(adds, func() {
 			remove := ws.watcher.Add(f.path, fn, flags...)
-			if read, ok := p.read[f.path]; ok && f.token == "" && !same(read, stat(f.path)) {
+			if read, ok := p.read[f.path]; ok && (f.token == "" || running) && !same(read, stat(f.path)) {
 				fn()
 			}
 			mu.Lock()

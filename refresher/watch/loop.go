@@ -177,8 +177,8 @@ func (w *Watcher) settle() {
 	slices.SortFunc(due, func(a, b change) int { return a.due.Compare(b.due) })
 	for _, c := range due {
 		e := c.entry
-		is := w.look(e)
-		if is == e.last && e.flags&Events == 0 {
+		is, ok := w.lookInTime(e)
+		if !ok || is == e.last && e.flags&Events == 0 {
 			continue
 		}
 		if until := c.first.Add(patience); is.passing() && now.Before(until) {
@@ -218,11 +218,48 @@ func (w *Watcher) poll() {
 		w.connect()
 	}
 	for _, e := range polled {
-		if w.look(e) != e.last {
+		if is, ok := w.lookInTime(e); ok && is != e.last {
 			w.mu.Lock()
 			w.suspect(e)
 			w.mu.Unlock()
 		}
+	}
+}
+
+// lookInTime is look, unless the file system of e hangs: nobody else waits for
+// that, nor does the end. When it gives an answer after all, e is looked at again.
+// It is for the loop.
+func (w *Watcher) lookInTime(e *entry) (is identity, ok bool) {
+	if e.hangs.Load() {
+		return identity{}, false
+	}
+	looked := make(chan identity, 1)
+	go func() {
+		is := w.look(e)
+		looked <- is
+		if e.hangs.CompareAndSwap(true, false) {
+			w.mu.Lock()
+			w.suspect(e)
+			w.mu.Unlock()
+			w.wake()
+		}
+	}()
+	timeout := time.NewTimer(hangsAfter)
+	defer timeout.Stop()
+	select {
+	case is := <-looked:
+		return is, true
+	case <-timeout.C:
+	case <-w.quit:
+		return identity{}, false
+	}
+	e.hangs.Store(true)
+	select {
+	case is := <-looked: // just now
+		return is, e.hangs.CompareAndSwap(true, false)
+	default:
+		w.log.Warn("a file system hangs, changes of the file go unnoticed meanwhile", "path", e.path)
+		return identity{}, false
 	}
 }
 

@@ -609,3 +609,57 @@ func TestAWatcherThatDiedIsReplaced(t *testing.T) {
 		b.expect(t, quiet, at+quiet)
 	})
 }
+
+func TestAFileSystemThatHangsKeepsNoOtherFileFromBeingWatchedNorTheEnd(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	far, near := filepath.Join(dir, "far", "file"), filepath.Join(dir, "near", "file")
+	for _, path := range []string{far, near} {
+		mkdir(t, filepath.Dir(path))
+		write(t, path, "one")
+	}
+	w := newWatcher(Options{}, newNotifier)
+	var away atomic.Bool
+	back, hung := make(chan struct{}), make(chan struct{}, 1)
+	w.resolve = func(path string, known *stretch) route { // as lstat(2) does when a server is away
+		if path == far && away.Load() {
+			select {
+			case hung <- struct{}{}:
+			default:
+			}
+			<-back
+		}
+		return resolve(path, known)
+	}
+	farChanged, nearChanged := make(chan struct{}, 10), make(chan struct{}, 10)
+	w.Add(far, func() { farChanged <- struct{}{} })
+	w.Add(near, func() { nearChanged <- struct{}{} })
+	expect := func(c <-chan struct{}, what string) {
+		t.Helper()
+		select {
+		case <-c:
+		case <-time.After(20 * time.Second):
+			t.Fatal(what)
+		}
+	}
+	away.Store(true)
+	write(t, far, "two")
+	expect(hung, "nobody looks")
+	write(t, near, "two")
+	expect(nearChanged, "the change of another file is not told of")
+	away.Store(false)
+	close(back)
+	expect(farChanged, "the change is not told of when the server is back")
+
+	away.Store(true)
+	back = make(chan struct{})
+	defer close(back)
+	write(t, far, "three")
+	expect(hung, "nobody looks")
+	closed := make(chan struct{})
+	go func() {
+		_ = w.Close()
+		close(closed)
+	}()
+	expect(closed, "the end waits for the server")
+}

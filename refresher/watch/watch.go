@@ -33,6 +33,8 @@ const (
 	// patience is how long a path that keeps changing, or that is empty or
 	// missing and may be so only for the moment, is left alone.
 	patience = 500 * time.Millisecond
+	// hangsAfter is how long a look at a path is waited for.
+	hangsAfter = 2 * time.Second
 	// pollEvery is how often paths are looked at that cannot be watched.
 	pollEvery = time.Minute
 )
@@ -97,6 +99,7 @@ type entry struct {
 
 	flags Flag
 	gone  atomic.Bool // removed: fn is not called any more
+	hangs atomic.Bool // a look at it has not come to its end
 }
 
 // New starts a watcher. It works also where the system gives it nothing to watch

@@ -338,7 +338,10 @@ func (d *Daemon) reload(ctx context.Context, byItself bool) (string, error) {
 
 // rebuild does the same for files that sources and probes are made of.
 func (d *Daemon) rebuild(ctx context.Context, of what, byItself bool) (string, error) {
-	return d.change(ctx, of.String(), byItself, func(old *plan) (*plan, error) { return d.builder.build(old.cfg, old) })
+	return d.change(ctx, of.String(), byItself, func(old *plan) (*plan, error) {
+		p, err := d.builder.build(old.cfg, old)
+		return p, named(old.cfg, err)
+	})
 }
 
 // sinksTimeout is how long a change waits for its sinks to be written.

@@ -313,10 +313,13 @@ func TestTheLogSaysWhatItIsThatDoesNotChange(t *testing.T) {
 func TestABrokenKeyIsRefusedAndTheOldOneStays(t *testing.T) {
 	t.Parallel()
 	g := start(t)
+	g.edit("  - name: bot", "  - {name: other, source: {service_account_key: {file: "+g.dir+"/key.json}}, probe: none, sinks: [{file: {path: "+g.dir+"/other.token}}]}\n  - name: bot")
+	g.logged("configuration changed")
 	before := g.content("bot.token")
 	g.replace("key.json", []byte(`{"id": "x"`))
-	if line := g.logged("new key refused, the old one stays in force"); !strings.Contains(line, "not valid JSON") {
-		t.Errorf("the log does not say why: %s", line)
+	line := g.logged("new key refused, the old one stays in force")
+	if want := `token \"other\", \"bot\": key file ` + g.dir + `/key.json is not valid JSON`; !strings.Contains(line, want) || strings.Count(line, "not valid") != 1 {
+		t.Errorf("the log does not say whose it is and why: %s", line)
 	}
 	stranger, err := g.cloud.NewKey(emulator.BotAccount, emulator.KeyOptions{Mismatched: true})
 	if err != nil {

@@ -25,6 +25,7 @@ type entry struct {
 
 	seen         bool   // was published to all sinks once
 	why          string // of the newest mint
+	short        bool   // what is published was about to end from the start
 	storeFailure string
 	saveFailures int       // in a row
 	saveAgain    time.Time // what could not be saved; zero: nothing, or it is being tried

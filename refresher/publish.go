@@ -52,6 +52,7 @@ func (r *Refresher) startPublish(e *entry, d Decision, now time.Time) {
 		} else {
 			r.log(e).Warn("published without an accepted probe: "+d.Reason, attrs...)
 		}
+		r.noteLife(e, now)
 		for _, s := range e.sinks {
 			s.newVersion()
 		}
@@ -59,6 +60,21 @@ func (r *Refresher) startPublish(e *entry, d Decision, now time.Time) {
 		r.checkSeen(e)
 		r.advance(e)
 	})
+}
+
+// shortLife is how long a value should have left for readers to do something with it.
+const shortLife = 10 * time.Second
+
+// noteLife says once when a source begins to give values that are as good as
+// ended: each is asked for, proven and published, and nothing fails.
+func (r *Refresher) noteLife(e *entry, now time.Time) {
+	ends := e.state.Published.ExpiresAt
+	short := !ends.IsZero() && ends.Sub(now) < shortLife
+	if short && !e.short {
+		r.log(e).Warn("the source gives values that are about to end: readers have hardly time for one, and it is asked for the next again and again; "+
+			"look why it gives none that live longer", "expires_in", until(ends, now))
+	}
+	e.short = short
 }
 
 func newLineage() string { return rand.Text()[:12] }

@@ -898,3 +898,16 @@ func TestAnAttemptThatTheEndCutsOffIsNoFailure(t *testing.T) {
 		}
 	})
 }
+
+func TestASourceOfValuesThatAreAboutToEndIsNamedOnce(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		var out bytes.Buffer
+		g := newRig(3 * time.Second)
+		g.run(t, Options{Log: slog.New(slog.NewTextHandler(&out, nil))})
+		pass(time.Minute)
+		g.stop()
+		if n := strings.Count(out.String(), "values that are about to end"); n != 1 || strings.Count(out.String(), "msg=published") < 10 {
+			t.Errorf("said %d times:\n%s", n, out.String())
+		}
+	})
+}

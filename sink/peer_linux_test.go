@@ -254,6 +254,74 @@ func TestConnectionsWhoseRightsShrankAreClosed(t *testing.T) {
 	wantAnswer(t, ask(t, dialAs(t, s.Path(), 1234, 1234), "GET", "/v1/tokens/a"), 404, "not_found")
 }
 
+// The kernel asks for the mode at the connect, and connections outlive reloads.
+func TestConnectionsThatTheSocketWouldNoLongerLetInAreClosed(t *testing.T) {
+	t.Parallel()
+	grafana := &Allow{Users: []string{"grafana"}}
+	for name, c := range map[string]struct {
+		before, after *Allow
+		socket        SocketOptions
+		goes, stays   [][2]uint32 // uid and gid
+	}{
+		"allow is replaced by a mode":  {grafana, nil, SocketOptions{Mode: 0o600}, [][2]uint32{{77, 77}, {1234, 1234}}, [][2]uint32{{0, 0}}},
+		"the mode is narrowed":         {nil, nil, SocketOptions{Mode: 0o660, Group: "bots"}, [][2]uint32{{77, 77}}, [][2]uint32{{0, 0}, {77, 2345}}},
+		"the group loses its right":    {nil, nil, SocketOptions{Mode: 0o606, Group: "bots"}, [][2]uint32{{77, 2345}}, [][2]uint32{{0, 0}, {77, 77}}},
+		"it is given to a user":        {nil, nil, SocketOptions{Mode: 0o600, Owner: "grafana"}, [][2]uint32{{77, 77}}, [][2]uint32{{0, 0}, {1234, 1}}},
+		"with allow the mode counts":   {grafana, grafana, SocketOptions{Mode: 0o600}, [][2]uint32{{1234, 1234}}, [][2]uint32{{0, 0}}},
+		"a mode that is as good stays": {nil, nil, SocketOptions{Mode: 0o662}, nil, [][2]uint32{{0, 0}, {77, 77}}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			d := newDaemon()
+			s, _ := serve(t, d)
+			update := func(a *Allow) {
+				e := endpoint(t, s, "bot", a)
+				d.publish(t, version("bot", 1), e)
+				s.Update(e)
+			}
+			update(c.before)
+			clients := map[[2]uint32]*http.Client{}
+			for _, who := range append(c.goes, c.stays...) {
+				clients[who] = dialAs(t, s.Path(), who[0], who[1])
+				ask(t, clients[who], "GET", "/v1/tokens/bot")
+			}
+			must(t, s.SetSocket(c.socket, accounts()))
+			update(c.after)
+			for _, who := range c.goes {
+				if a, err := try(t.Context(), clients[who], "GET", "/v1/tokens/bot"); err == nil {
+					t.Errorf("%v goes on, and is answered %d", who, a.code)
+				}
+			}
+			for _, who := range c.stays {
+				wantAnswer(t, ask(t, clients[who], "GET", "/v1/tokens/bot"), 200, "t1.bot-1.")
+			}
+		})
+	}
+}
+
+// A file that stays as open as it was must not be what decides.
+func TestASocketThatCannotBeNarrowedLetsInNoMoreThanItShould(t *testing.T) {
+	t.Parallel()
+	d := newDaemon()
+	s, byName := serve(t, d, "bot")
+	d.publish(t, version("bot", 1), byName["bot"])
+	aside := s.Path() + "2"
+	must(t, os.Rename(s.Path(), aside))
+	narrow := SocketOptions{Mode: 0o600}
+	if s.SetSocket(narrow, accounts()) == nil {
+		t.Fatal("a socket that is not there was changed")
+	}
+	for range 2 { // also once nobody waits to be accepted
+		if a, err := try(t.Context(), dialAs(t, aside, 77, 77), "GET", "/v1/tokens/bot"); err == nil {
+			t.Errorf("somebody is answered %d", a.code)
+		}
+	}
+	wantAnswer(t, ask(t, dialAs(t, aside, 0, 0), "GET", "/v1/tokens/bot"), 200, "t1.bot-1.")
+	must(t, os.Rename(aside, s.Path()))
+	must(t, s.SetSocket(SocketOptions{Mode: 0o666}, accounts())) // as it was
+	wantAnswer(t, ask(t, dialAs(t, s.Path(), 77, 77), "GET", "/v1/tokens/bot"), 200, "t1.bot-1.")
+}
+
 func TestOneUserCannotKeepOthersOut(t *testing.T) {
 	t.Parallel()
 	d := newDaemon()

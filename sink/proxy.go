@@ -101,7 +101,7 @@ func (p *ProxyServer) SetSocket(o SocketOptions, accounts *Accounts) error {
 	if p.unixSocket == nil {
 		return nil
 	}
-	return p.unixSocket.SetSocket(o, accounts)
+	return p.unixSocket.setSocket(p.hub, o, accounts)
 }
 
 // Listen binds the listener and serves it until [ProxyServer.Close].

@@ -38,3 +38,21 @@ func TestOnlyThoseAllowedUseTheProxy(t *testing.T) {
 		t.Errorf("one who may no longer use it goes on: %d", got.code)
 	}
 }
+
+func TestAConnectionToTheProxyEndsWithTheRightToConnect(t *testing.T) {
+	t.Parallel()
+	d := newDaemon()
+	a := newAPI(t, ok)
+	p, e, _ := newProxy(t, d, a.upstream(t), ProxyServerOptions{Proxy: ProxyOptions{Allow: &Allow{Users: []string{"grafana"}}}})
+	d.publish(t, version("bot", 1), e)
+	refused, root := dialAs(t, p.Path(), 77, 77), dialAs(t, p.Path(), 0, 0)
+	wantAnswer(t, ask(t, refused, http.MethodGet, "/v3/myself"), 403, "may not use this proxy")
+	must(t, p.SetSocket(SocketOptions{Mode: 0o600}, accounts()))
+	open, err := p.For("bot", nil, accounts(), a.upstream(t))
+	must(t, err)
+	p.Update(open)
+	if got, err := try(t.Context(), refused, http.MethodGet, "/v3/myself"); err == nil {
+		t.Errorf("one who could not connect any more is answered %d", got.code)
+	}
+	wantAnswer(t, ask(t, root, http.MethodGet, "/v3/myself"), 200, "fine")
+}

@@ -75,6 +75,13 @@ func (s *Server) For(token string, allow *Allow, standard bool, accounts *Accoun
 // read less of what stays are closed.
 func (s *Server) Update(endpoints ...*Endpoint) { s.update(endpoints) }
 
+// SetSocket gives the socket the mode and owner of o while it listens.
+// Connections of peers that these would not let in are closed, also those that
+// were not yet accepted. A socket that was inherited is left alone.
+func (s *Server) SetSocket(o SocketOptions, accounts *Accounts) error {
+	return s.unixSocket.setSocket(s.hub, o, accounts)
+}
+
 // Listen binds the socket and serves it until [Server.Close].
 func (s *Server) Listen() error { return s.server.ListenAndServe(s.path, s.unixSocket.listen, s.route) }
 

@@ -5,6 +5,9 @@ import (
 	"net"
 	"os"
 	"sync"
+	"syscall"
+
+	"iam-token-refresher/sink/peer"
 )
 
 // unixSocket is the file of a listener: its path, who may connect, and the
@@ -17,6 +20,8 @@ type unixSocket struct {
 	mu         sync.Mutex
 	attributes attributes
 	bound      *bound
+	// unlike: the file could not be given what was last wanted of it.
+	unlike bool
 }
 
 // newUnixSocket makes one that is not bound yet; inherited is a socket that
@@ -64,7 +69,21 @@ func (a attributes) become(next attributes) attributes {
 	return next
 }
 
-// TrySocket tells whether [unixSocket.SetSocket] would work, and changes nothing.
+// admits tells whether p could connect, as the kernel decides it: of owner, group
+// and others the first that p is one of counts.
+func (a attributes) admits(p *peer.Peer) bool {
+	switch {
+	case p.Admin():
+		return true
+	case a.uid >= 0 && p.Is(uint32(a.uid)):
+		return a.mode&0o200 != 0
+	case a.gid >= 0 && p.In([]uint32{uint32(a.gid)}):
+		return a.mode&0o020 != 0
+	}
+	return a.mode&0o002 != 0
+}
+
+// TrySocket tells whether setSocket would work, and changes nothing.
 func (u *unixSocket) TrySocket(o SocketOptions, accounts *Accounts) error {
 	next, err := attributesOf(o, accounts)
 	if err != nil {
@@ -87,26 +106,48 @@ func (u *unixSocket) TrySocket(o SocketOptions, accounts *Accounts) error {
 	return nil
 }
 
-// SetSocket changes mode and owner of the socket to those of o, at once. A
-// socket that was inherited is left alone.
-func (u *unixSocket) SetSocket(o SocketOptions, accounts *Accounts) error {
+// setSocket changes mode and owner of the socket to those of o, at once. The
+// kernel asks for them only at the connect: who connected before, and could no
+// longer, is disconnected. A socket that was inherited is left alone.
+func (u *unixSocket) setSocket(h *hub, o SocketOptions, accounts *Accounts) error {
 	next, err := attributesOf(o, accounts)
 	if err != nil {
 		return err
 	}
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if u.attributes == next {
+	if u.attributes == next && !u.unlike {
 		return nil
 	}
 	if u.bound != nil {
 		to := u.attributes.become(next)
+		settled := h.server.Screen(u.resolve(to).admits)
+		// As long as the file lets in more than it should, we do not.
 		if err := u.bound.change(to.mode, to.uid, to.gid); err != nil {
+			u.unlike = true
 			return fmt.Errorf("change mode and owner of socket %s: %w", u.path, err)
 		}
+		settled()
 	}
-	u.attributes = next
+	u.attributes, u.unlike = next, false
 	return nil
+}
+
+// resolve puts what the file has in the place of what is not to change.
+func (u *unixSocket) resolve(a attributes) attributes {
+	st, err := os.Lstat(u.path)
+	if err != nil {
+		return a
+	}
+	if owner, ok := st.Sys().(*syscall.Stat_t); ok {
+		if a.uid < 0 {
+			a.uid = int(owner.Uid)
+		}
+		if a.gid < 0 {
+			a.gid = int(owner.Gid)
+		}
+	}
+	return a
 }
 
 // lost tells whether the file that was bound is gone, or another is there.

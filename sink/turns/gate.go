@@ -28,6 +28,7 @@ type gate struct {
 	seq    uint64
 	conns  map[*Conn]struct{}
 	byUser map[uint32]int
+	screen *screen
 	// firsts has something when a connection is no longer one that has said
 	// nothing yet.
 	firsts chan struct{}
@@ -58,8 +59,9 @@ func newGate(o Options) *gate {
 	return g
 }
 
-// admit returns nil for a connection that was closed instead.
-func (g *gate) admit(nc net.Conn) *Conn {
+// admit returns nil for a connection that was closed instead. Who was let in
+// after passed need not be screened by that.
+func (g *gate) admit(nc net.Conn, passed *screen) *Conn {
 	p, err := g.peer(nc)
 	if err != nil {
 		nc.Close() // it is gone already
@@ -67,6 +69,11 @@ func (g *gate) admit(nc net.Conn) *Conn {
 	}
 	c := &Conn{Conn: nc, peer: p, gate: g}
 	g.mu.Lock()
+	if s := g.screen; s != nil && s != passed && !s.keep(&p) {
+		g.mu.Unlock()
+		nc.Close()
+		return nil
+	}
 	full, of := g.full(p.UID)
 	if full && !g.evict && of == p.UID {
 		g.mu.Unlock()
@@ -201,11 +208,16 @@ func (g *gate) closeIf(which func(*Conn) bool) {
 // ln.Accept. The error is why it ended otherwise.
 func (g *gate) accept(ln net.Listener, closing <-chan struct{}) error {
 	var pause time.Duration
+	var passed *screen
 	for {
+		// Who comes once nobody waits came after the screen was settled.
+		if s := g.settledScreen(); s != passed && noneWait(ln) {
+			passed = s
+		}
 		nc, err := ln.Accept()
 		if err == nil {
 			pause = 0
-			if c := g.admit(nc); c != nil && !g.rest(c) {
+			if c := g.admit(nc, passed); c != nil && !g.rest(c) {
 				c.Close()
 			}
 			continue

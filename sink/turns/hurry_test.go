@@ -69,7 +69,7 @@ func TestOnlyWhoKeepsUsWaitingLosesTheTurn(t *testing.T) {
 			late := lateConn{far, make(chan struct{}), make(chan struct{})}
 			defer close(late.ends)
 			g := newGate(Options{Max: 4096, MaxPerUser: 2048, Peer: root})
-			first := g.takeTurn(g.admit(late))
+			first := g.takeTurn(g.admit(late, nil))
 			c.begin(t, first, near, late.has)
 			<-time.After(slowTurn)
 
@@ -79,7 +79,7 @@ func TestOnlyWhoKeepsUsWaitingLosesTheTurn(t *testing.T) {
 			g.mu.Unlock()
 			_, other := socketPair(t)
 			given := make(chan *turn, 1)
-			go func() { given <- g.takeTurn(g.admit(other)) }()
+			go func() { given <- g.takeTurn(g.admit(other, nil)) }()
 			waits := func() bool { g.mu.Lock(); defer g.mu.Unlock(); return len(g.queued) > 0 }
 			if c.lost {
 				until(t, func() bool { return len(given) > 0 })

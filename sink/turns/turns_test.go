@@ -51,7 +51,7 @@ func TestWhoeverWaitsForATurnGetsThatOfAUserWhoLeaves(t *testing.T) {
 		connect := func(of uint32) *Conn {
 			uid = of
 			_, far := net.Pipe()
-			return g.admit(far)
+			return g.admit(far, nil)
 		}
 		other := connect(2)
 		for range Most / 2 {

@@ -134,7 +134,7 @@ func TestGarbageIsRefused(t *testing.T) {
 		"HTTP/2":              {"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "HTTP/1.1 404 "},
 		"garbage in pipeline": {"GET /v1/tokens/bot HTTP/1.1\r\nHost: x\r\n\r\nGARBAGE\r\n\r\n", "HTTP/1.1 200 "},
 		"CONNECT":             {"CONNECT host:1 HTTP/1.1\r\nHost: x\r\n\r\n", "HTTP/1.1 404 "},
-		"asterisk":            {"OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n", "HTTP/1.1 200 "},
+		"asterisk":            {"OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n", "HTTP/1.1 404 "},
 		"half a connection":   {"GET /v1/tokens/bot HTTP/1.0\r\n\r\n", "HTTP/1.0 200 "},
 	} {
 		t.Run(name, func(t *testing.T) {

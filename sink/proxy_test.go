@@ -173,7 +173,8 @@ func TestTheProxyGoesToOneAPIAndServesNoBrowser(t *testing.T) {
 		"GET http://evil.example/ HTTP/1.1\r\nHost: localhost":             "403", // the target's host counts
 		"CONNECT localhost:443 HTTP/1.1\r\nHost: localhost:443":            "405",
 		"TRACE /v3/myself HTTP/1.1\r\nHost: localhost":                     "405",
-		"OPTIONS * HTTP/1.1\r\nHost: localhost":                            "200", // the answer of net/http itself
+		"OPTIONS * HTTP/1.1\r\nHost: localhost":                            "400",
+		"OPTIONS * HTTP/1.1\r\nHost: evil.example":                         "403",
 		"GET /v3/myself HTTP/1.1\r\nHost: evil.example":                    "403",
 		"GET /v3/myself HTTP/1.1\r\nHost: localhost.evil.example":          "403",
 		"GET /v3/myself HTTP/1.0\r\nHost: " + addr:                         "200",

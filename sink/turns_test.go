@@ -92,6 +92,54 @@ func TestRequestsInPiecesAreAllAnswered(t *testing.T) {
 	}
 }
 
+// net/http answers some requests itself, and would wait for their bodies for ever.
+func TestARequestWhoseBodyDoesNotComeEnds(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		begin string
+		code  int
+	}{
+		"to a route":            {"POST /v1/tokens/bot/report HTTP/1.1\r\n", 400},
+		"to no route":           {"GET /livez HTTP/1.1\r\n", 404},
+		"about the server":      {"OPTIONS * HTTP/1.1\r\n", 404},
+		"with a foreign wish":   {"GET /v1/tokens/bot HTTP/1.1\r\nExpect: nonsense\r\n", 417},
+		"in another's protocol": {"PRI * HTTP/2.0\r\n", 404},
+		"with a broken header":  {"GET /v1/tokens/bot HTTP/1.1\r\nBad Name: x\r\n", 400},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				d := newDaemon()
+				_, p, byName := listenOnPipes(t, d, "bot")
+				d.publish(t, version("bot", 1), byName["bot"])
+				near := p.dial()
+				defer near.Close()
+				begin := time.Now()
+				go func() { _, _ = io.WriteString(near, c.begin+"Host: x\r\nContent-Length: 100\r\n\r\n") }()
+				r := bufio.NewReader(near)
+				resp, err := http.ReadResponse(r, nil)
+				must(t, err)
+				if _, err := io.Copy(io.Discard, resp.Body); err != nil || resp.StatusCode != c.code {
+					t.Errorf("answered %d, %v, want %d", resp.StatusCode, err, c.code)
+				}
+				if _, err := r.ReadByte(); err == nil || time.Since(begin) > turns.RequestTimeout+time.Second {
+					t.Errorf("it ended after %v with %v", time.Since(begin), err)
+				}
+			})
+		})
+	}
+}
+
+func TestAnAnswerMayTakeLongerThanARequest(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		d := newDaemon()
+		_, c, _ := servePipes(t, d, "bot")
+		d.reload = func() (string, error) { <-time.After(2 * turns.RequestTimeout); return "fine", nil }
+		wantAnswer(t, ask(t, c, "POST", "/v1/reload"), 200, "fine")
+	})
+}
+
 // A crowd of honest readers of one user is answered, every one.
 func TestMoreThanThereIsRoomForAreAnsweredInTurn(t *testing.T) {
 	t.Parallel()

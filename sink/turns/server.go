@@ -94,16 +94,20 @@ func (s *Server) serve(ln net.Listener, handler http.HandlerFunc) {
 			if !c.taken.Swap(true) {
 				s.gate.heard()
 			}
+			var patience time.Time // only a body is waited for
 			if r.ContentLength != 0 {
 				w.Header().Set("Connection", "close") // after a body it cannot rest
-				_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(RequestTimeout))
+				patience = time.Now().Add(RequestTimeout)
 			}
+			_ = http.NewResponseController(w).SetReadDeadline(patience)
 			handler(w, r)
 		}),
 		ReadHeaderTimeout: RequestTimeout,
 		WriteTimeout:      AnswerTimeout,
 		IdleTimeout:       IdleTimeout,
 		MaxHeaderBytes:    maxHeaders,
+		// net/http would answer OPTIONS * itself, past all that we check.
+		DisableGeneralOptionsHandler: true,
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
 			return context.WithValue(ctx, connKey{}, c)
 		},

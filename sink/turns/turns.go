@@ -122,6 +122,9 @@ func connState(c net.Conn, s http.ConnState) {
 	switch s {
 	case http.StateActive: // the header is there, and nothing was read beyond it
 		t.served.Store(true)
+		// net/http reads the body of what it answers itself, and has no deadline
+		// for that. The handler of what it does not sets its own.
+		_ = t.SetReadDeadline(time.Now().Add(RequestTimeout))
 	case http.StateHijacked:
 		t.gate.endTurn(t)
 	}

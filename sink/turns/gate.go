@@ -89,7 +89,10 @@ func (g *gate) admit(nc net.Conn, passed *screen) *Conn {
 	g.byUser[p.UID]++
 	g.mu.Unlock()
 	if full {
-		g.evictOne(func(c *Conn) bool { return c.peer.UID == of })
+		if !g.evictOne(func(other *Conn) bool { return other != c && other.peer.UID == of }) {
+			c.Close() // all are being answered
+			return nil
+		}
 		if g.noted.Now() {
 			g.log.Warn("closed silent connections: too many are open", "uid", of, "limit", g.max)
 		}

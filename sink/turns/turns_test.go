@@ -1,6 +1,7 @@
 package turns
 
 import (
+	"log/slog"
 	"net"
 	"testing"
 	"testing/synctest"
@@ -70,4 +71,30 @@ func TestWhoeverWaitsForATurnGetsThatOfAUserWhoLeaves(t *testing.T) {
 		}
 		g.end()
 	})
+}
+
+// Those who rest have had their answer, and the new one has not: it is not the
+// one that makes room for itself.
+func TestANewConnectionTakesThePlaceOfTheOldestThatRests(t *testing.T) {
+	t.Parallel()
+	g := newGate(Options{Max: 2, MaxPerUser: 2, Log: slog.New(slog.DiscardHandler)})
+	admit := func() (near net.Conn, c *Conn) {
+		near, far := net.Pipe()
+		t.Cleanup(func() { near.Close() })
+		return near, g.admit(far, nil)
+	}
+	gone := func(c *Conn) bool { g.mu.Lock(); defer g.mu.Unlock(); _, open := g.conns[c]; return !open }
+	_, first := admit()
+	_, second := admit()
+	first.served.Store(true)
+	second.served.Store(true)
+	_, third := admit()
+	if third == nil || !gone(first) || gone(second) || gone(third) {
+		t.Errorf("gone: %t %t %t, want the first alone", gone(first), gone(second), gone(third))
+	}
+	second.serving.Store(true)
+	third.serving.Store(true)
+	if _, fourth := admit(); fourth != nil || gone(second) || gone(third) {
+		t.Error("where all are being answered there is no room, and somebody got some")
+	}
 }

@@ -44,7 +44,7 @@ var allowed = map[string][]string{
 
 	"refresher/daemon": {
 		"refresher", "refresher/clock", "refresher/config", "refresher/iam", "refresher/oauth", "refresher/probe", "refresher/process", "refresher/redact",
-		"refresher/status", "refresher/store", "refresher/textfile", "refresher/watch", "sink",
+		"refresher/status", "refresher/store", "refresher/textfile", "refresher/watch", "sink", "sink/turns",
 	},
 	"cmd/iam-token-refresher": {
 		"refresher", "refresher/config", "refresher/daemon", "refresher/oauth", "refresher/probe", "refresher/redact",

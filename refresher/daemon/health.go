@@ -10,6 +10,7 @@ import (
 
 	"iam-token-refresher/refresher"
 	"iam-token-refresher/refresher/status"
+	"iam-token-refresher/sink/turns"
 )
 
 // aliveTimeout is how long the loop may take to notice a question.
@@ -59,11 +60,12 @@ func (d *Daemon) reads(token, sinkID string) map[string]uint64 {
 	return nil
 }
 
+// healthConns is how many connections there may be: some scrapers and probes,
+// and whoever else can reach the port. Over that the oldest idle ones are closed.
+const healthConns = 64
+
 // healthListener serves health and metrics.
-type healthListener struct {
-	server *http.Server
-	served chan struct{}
-}
+type healthListener struct{ server *turns.Server }
 
 func bindHealth(addr string) (net.Listener, error) {
 	l, err := net.Listen("tcp", addr)
@@ -87,23 +89,15 @@ func (d *Daemon) listenHealth(addr string) (*healthListener, error) {
 	if addr == "" {
 		return nil, nil
 	}
-	l, err := bindHealth(addr)
-	if err != nil {
+	bind := func() (net.Listener, error) { return bindHealth(addr) }
+	return serveHealth(addr, bind, status.Handler(d.source(), d.log.Logger), d.log.Logger)
+}
+
+func serveHealth(addr string, bind func() (net.Listener, error), handler http.Handler, log *slog.Logger) (*healthListener, error) {
+	h := &healthListener{turns.NewServer(turns.Options{Max: healthConns, Log: log})}
+	if err := h.server.ListenAndServe(addr, bind, handler.ServeHTTP); err != nil {
 		return nil, err
 	}
-	h := &healthListener{
-		server: &http.Server{
-			Handler:           status.Handler(d.source(), d.log.Logger),
-			ReadHeaderTimeout: 10 * time.Second, WriteTimeout: 30 * time.Second, IdleTimeout: 2 * time.Minute,
-			MaxHeaderBytes: 16 << 10,
-			ErrorLog:       slog.NewLogLogger(d.log.Handler(), slog.LevelDebug),
-		},
-		served: make(chan struct{}),
-	}
-	go func() {
-		defer close(h.served)
-		_ = h.server.Serve(l)
-	}()
 	return h, nil
 }
 
@@ -113,8 +107,5 @@ func (h *healthListener) close() {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
 	defer cancel()
-	if h.server.Shutdown(ctx) != nil {
-		_ = h.server.Close()
-	}
-	<-h.served
+	_ = h.server.Close(ctx)
 }

@@ -75,14 +75,15 @@ func (f *forward) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	f.proxy.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), addressKey{}, "http://"+r.Host)))
 }
 
-// rewrite makes the API's request of the client's. Hop-by-hop headers and
-// X-Forwarded-* are gone already.
+// rewrite makes the API's request of the client's. Hop-by-hop headers are gone
+// already.
 func (f *forward) rewrite(r *httputil.ProxyRequest) {
 	r.SetURL(f.up.URL)
 	r.Out.URL.RawQuery = r.In.URL.RawQuery // as it is, whoever can parse it
 	for name := range r.Out.Header {
 		// Some servers read X_Org_ID as X-Org-ID.
-		if f.dropped[http.CanonicalHeaderKey(strings.ReplaceAll(name, "_", "-"))] {
+		read := http.CanonicalHeaderKey(strings.ReplaceAll(name, "_", "-"))
+		if f.dropped[read] || strings.HasPrefix(read, "X-Forwarded-") {
 			delete(r.Out.Header, name)
 		}
 	}

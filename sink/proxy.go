@@ -167,6 +167,10 @@ func (p *ProxyServer) route(w http.ResponseWriter, r *http.Request) {
 		refuse(w, http.StatusBadRequest, "this proxy forwards to one API: use it as that API's address, with a path such as /v3/myself, not as an HTTP proxy")
 		return
 	}
+	if hasDots(r.URL.Path) {
+		refuse(w, http.StatusBadRequest, "the path has a segment . or .., which would lead out of the API's address: write it without")
+		return
+	}
 	// Uploads and downloads take as long as they take.
 	defer turns.ConnOf(r.Context()).TakeTime()()
 	stream := http.NewResponseController(w)
@@ -178,6 +182,18 @@ func (p *ProxyServer) route(w http.ResponseWriter, r *http.Request) {
 	// What is left of a body that nobody wants is waited for no longer than any.
 	defer func() { _ = stream.SetReadDeadline(time.Now().Add(turns.RequestTimeout)) }()
 	e.forward.ServeHTTP(w, r)
+}
+
+// hasDots tells whether a path, which is not escaped any more, could mean one
+// that is not below it. Some servers take \ for a slash, and what follows a ;
+// for no part of the segment.
+func hasDots(path string) bool {
+	for segment := range strings.FieldsFuncSeq(path, func(r rune) bool { return r == '/' || r == '\\' }) {
+		if name, _, _ := strings.Cut(segment, ";"); name == "." || name == ".." {
+			return true
+		}
+	}
+	return false
 }
 
 // fromBrowser tells whether a page, perhaps somebody else's, sends the request.

@@ -203,6 +203,57 @@ func TestTheProxyGoesToOneAPIAndServesNoBrowser(t *testing.T) {
 	}
 }
 
+// Behind a gateway that trusts them these headers say who somebody is.
+func TestNoForwardedHeaderOfAClientReachesTheAPI(t *testing.T) {
+	t.Parallel()
+	d := newDaemon()
+	a := newAPI(t, ok)
+	_, e, c := newProxy(t, d, a.upstream(t), ProxyServerOptions{})
+	d.publish(t, version("bot", 1), e)
+	var headers []string
+	for _, name := range []string{
+		"X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-User", "X-Forwarded-Port", "X-Forwarded-Ssl",
+		"x-forwarded-proto", "X_Forwarded_For", "X_Forwarded-User", "x_forwarded_groups",
+	} {
+		headers = append(headers, name, "x")
+	}
+	wantAnswer(t, ask(t, c, http.MethodGet, "/v3/myself", append(headers, "X-Forward", "fine")...), 200, "fine")
+	got := a.requests()[0].Header
+	for name := range got {
+		if strings.HasPrefix(strings.ToLower(strings.ReplaceAll(name, "_", "-")), "x-forwarded-") {
+			t.Errorf("%s was passed on", name)
+		}
+	}
+	if got.Get("X-Forward") != "fine" {
+		t.Error("a header that is like them was dropped")
+	}
+}
+
+func TestAPathStaysBelowTheAPIsAddress(t *testing.T) {
+	t.Parallel()
+	d := newDaemon()
+	a := newAPI(t, ok)
+	up := a.upstream(t)
+	up.URL.Path = "/base/api"
+	p, e, _ := newProxy(t, d, up, ProxyServerOptions{})
+	d.publish(t, version("bot", 1), e)
+	for path, code := range map[string]int{
+		"/../../other": 400, "/v3/..": 400, "/v3/./myself": 400, "/%2e%2e/%2E%2E/other": 400, "/.%2e/other": 400,
+		"/..%2f..%2fother": 400, "/..%5c..%5cother": 400, "/..;x/other": 400, "/%2e%2e%3bx/other": 400,
+		"/v3/...": 200, "/v3/a..b/.hidden/c.": 200, "/v3/x;..": 200, "/v3/search?q=/../x": 200,
+	} {
+		n := dialSocket(t, p.Path())
+		_, err := io.WriteString(n, "GET "+path+" HTTP/1.1\r\nHost: localhost\r\n\r\n")
+		must(t, err)
+		wantAnswers(t, bufio.NewReader(n), 1, code)
+	}
+	for _, r := range a.requests() {
+		if !strings.HasPrefix(r.URL.Path, "/base/api/") || strings.Contains(r.URL.Path, "other") {
+			t.Errorf("%s was asked for", r.URL.Path)
+		}
+	}
+}
+
 // refusing answers 401 to the first n versions.
 func refusing(n uint64, then http.HandlerFunc) http.HandlerFunc {
 	bad := map[string]bool{}

@@ -29,20 +29,22 @@ func (s *Server) park(w http.ResponseWriter, r *http.Request, q query) bool {
 
 // waitAndAnswer tells whether the connection can be used again.
 func (s *Server) waitAndAnswer(c *turns.Conn, q *query, keep bool) bool {
-	gone, stop := c.Watch()
+	silent, stop := c.Watch()
 	defer stop()
-	e := s.wait(c.Peer(), q, gone)
+	e := s.wait(c.Peer(), q, silent)
 	select {
 	case <-s.server.Closing():
 		keep = false
 	default:
 	}
 	select {
-	case <-gone:
-		return false
+	case <-silent:
+		if c.Gone() {
+			return false
+		}
 	default:
-		return s.tell(c, q, e, !keep) == nil && keep
 	}
+	return s.tell(c, q, e, !keep) == nil && keep
 }
 
 // tell answers from e, or that there is no such token.
@@ -58,9 +60,10 @@ func (s *Server) tell(c *turns.Conn, q *query, e *Endpoint, last bool) error {
 }
 
 // wait returns when there is a value other than the known one, or its time is
-// over, or the reader is gone, or the server closes. It returns nil when there
-// is no such token any more, or not for this peer.
-func (s *Server) wait(p *peer.Peer, q *query, gone <-chan struct{}) *Endpoint {
+// over, or the reader says no more, or the server closes: whether a reader that
+// has closed its half of the connection is still there cannot be watched. It
+// returns nil when there is no such token any more, or not for this peer.
+func (s *Server) wait(p *peer.Peer, q *query, silent <-chan struct{}) *Endpoint {
 	timer := time.NewTimer(q.wait)
 	defer timer.Stop()
 	for {
@@ -82,7 +85,7 @@ func (s *Server) wait(p *peer.Peer, q *query, gone <-chan struct{}) *Endpoint {
 			return e
 		case <-s.server.Closing():
 			return e
-		case <-gone:
+		case <-silent:
 			return e
 		}
 	}

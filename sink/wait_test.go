@@ -308,11 +308,51 @@ func TestAWaiterThatDiesLeavesNothing(t *testing.T) {
 		must(t, err)
 	}
 	until(t, func() bool { return s.server.Counts().Detached == len(conns) })
-	for i, c := range conns {
-		if i%2 == 0 {
-			must(t, c.(*net.UnixConn).CloseWrite())
-		} else {
-			must(t, c.Close())
+	for _, c := range conns {
+		must(t, c.Close())
+	}
+	until(t, func() bool { return s.server.Counts().Open == 0 })
+	if reads := byName["bot"].Reads(); reads["not_modified"] > 0 {
+		t.Errorf("counted %v, and nobody was there to read", reads)
+	}
+}
+
+// As nc -N does.
+func TestAWaiterThatClosesItsHalfIsAnswered(t *testing.T) {
+	t.Parallel()
+	d := newDaemon()
+	s, byName := serve(t, d, "bot")
+	d.publish(t, version("bot", 1), byName["bot"])
+	wait := "GET /v1/tokens/bot HTTP/1.1\r\nHost: x\r\nIf-None-Match: \"abc-1\"\r\nPrefer: wait=300\r\n\r\n"
+	for name, c := range map[string]struct {
+		send  string
+		later bool // the half is closed when it waits
+		codes []int
+	}{
+		"at once":             {wait, false, []int{304}},
+		"later":               {wait, true, []int{304}},
+		"after more requests": {wait + plainGet + wait, true, []int{304, 200, 304}},
+	} {
+		conn := dialSocket(t, s.Path()).(*net.UnixConn)
+		_, err := io.WriteString(conn, c.send)
+		must(t, err)
+		if c.later {
+			until(t, func() bool { return s.server.Counts().Detached == 1 })
+		}
+		must(t, conn.CloseWrite())
+		must(t, conn.SetReadDeadline(time.Now().Add(30*time.Second)))
+		r := bufio.NewReader(conn)
+		for i, want := range c.codes {
+			resp, err := http.ReadResponse(r, nil)
+			if err != nil {
+				t.Fatalf("%s: answer %d: %v", name, i, err)
+			}
+			if _, err := io.Copy(io.Discard, resp.Body); err != nil || resp.StatusCode != want {
+				t.Errorf("%s: answer %d: %d, %v, want %d", name, i, resp.StatusCode, err, want)
+			}
+		}
+		if _, err := r.ReadByte(); err != io.EOF {
+			t.Errorf("%s: then %v, want the end", name, err)
 		}
 	}
 	until(t, func() bool { return s.server.Counts().Open == 0 })

@@ -3,6 +3,7 @@ package turns
 import (
 	"context"
 	"errors"
+	"io"
 	"net"
 	"net/http"
 	"os"
@@ -30,6 +31,9 @@ type Conn struct {
 	closed  sync.Once
 	// detached: it is in the hands of who called [Server.Detach].
 	detached atomic.Bool
+	// gone: nobody would get an answer. It is set before [Conn.Watch] says that
+	// the other end says no more.
+	gone bool
 	// ahead was read from the connection before its time.
 	ahead []byte
 	// turn is net/http's hold on the connection, or what it waits for; nil
@@ -47,15 +51,18 @@ func (c *Conn) Read(b []byte) (int, error) {
 }
 
 // awaitByte returns when the peer sends something or is gone or the read
-// deadline comes, and tells whether the connection is still good.
-func (c *Conn) awaitByte() bool {
+// deadline comes. The error is why it sends no more.
+func (c *Conn) awaitByte() error {
 	var b [1]byte
 	n, err := c.Conn.Read(b[:])
 	for n == 0 && err == nil {
 		n, err = c.Conn.Read(b[:])
 	}
 	c.ahead = append(c.ahead, b[:n]...)
-	return err == nil || errors.Is(err, os.ErrDeadlineExceeded)
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return nil
+	}
+	return err
 }
 
 func (c *Conn) Close() error {
@@ -130,19 +137,30 @@ func (s *Server) beginDetached() bool {
 	}
 }
 
-// Watch tells when the other end of a detached connection is gone. stop ends
-// the watching and waits for its end; it is to be called once. What the other
-// end sends meanwhile is kept for the next request.
-func (c *Conn) Watch() (gone <-chan struct{}, stop func()) {
-	left, watched := make(chan struct{}), make(chan struct{})
+// Watch tells when the other end of a detached connection says no more: from
+// then on [Conn.Gone] tells whether it still listens. stop ends the watching and
+// waits for its end; it is to be called once. What the other end sends
+// meanwhile is kept for the next request.
+func (c *Conn) Watch() (silent <-chan struct{}, stop func()) {
+	ended, watched := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(watched)
-		if !c.awaitByte() {
-			close(left)
+		if err := c.awaitByte(); err != nil {
+			// Some clients, such as nc -N, close their half after the request.
+			c.gone = err != io.EOF || c.hungUp()
+			close(ended)
 		}
 	}()
-	return left, func() {
+	return ended, func() {
 		_ = c.SetReadDeadline(past)
 		<-watched
 	}
 }
+
+// Gone tells, once Watch has said that the other end says no more, whether it
+// is known not to take an answer either.
+func (c *Conn) Gone() bool { return c.gone }
+
+// hungUp tells whether the other end has closed both halves, where that can be
+// told: poll(2) says so without being asked.
+func (c *Conn) hungUp() bool { return c.wouldNotWait(0) }

@@ -88,11 +88,12 @@ func matches(header []string, etag string) bool {
 func preferredWait(header []string) time.Duration {
 	for _, h := range header {
 		for one := range strings.SplitSeq(h, ",") {
-			value, ok := strings.CutPrefix(strings.TrimSpace(one), "wait=")
-			if !ok {
+			one, _, _ = strings.Cut(one, ";") // parameters, which a wait has none of
+			name, value, _ := strings.Cut(one, "=")
+			if !strings.EqualFold(strings.TrimSpace(name), "wait") {
 				continue
 			}
-			if n, err := strconv.ParseUint(strings.Trim(value, `"`), 10, 32); err == nil {
+			if n, err := strconv.ParseUint(strings.Trim(strings.TrimSpace(value), `"`), 10, 32); err == nil {
 				return min(time.Duration(n)*time.Second, maxWait)
 			}
 		}

@@ -191,6 +191,20 @@ func TestWaits(t *testing.T) {
 	}
 }
 
+// As RFC 7240 writes them.
+func TestPreferredWaitsAreRead(t *testing.T) {
+	t.Parallel()
+	for header, seconds := range map[string]int{
+		"wait=7": 7, `wait="7"`: 7, "Wait=7": 7, "WAIT = 7": 7, "wait\t=\t\"7\"": 7, "wait=7;foo=1": 7, `wait=7 ; foo="x"`: 7,
+		"respond-async, wait=7": 7, "foo;wait=3, wait=7": 7, "wait=99999": 300,
+		"": 0, "wait": 0, "wait=": 0, "wait=x": 0, "wait=-1": 0, "wait=7.5": 0, "waiting=7": 0, "foo;wait=7": 0, "a wait=7": 0,
+	} {
+		if got := preferredWait([]string{"handling=lenient", header}); got != time.Duration(seconds)*time.Second {
+			t.Errorf("%q is a wait of %v, want %d s", header, got, seconds)
+		}
+	}
+}
+
 func TestAConnectionIsUsedAgainAfterAWait(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -12,6 +12,10 @@ import (
 // may take the turn away.
 const slowTurn = 100 * time.Millisecond
 
+// slowRequest is how long a request may be on its way before others may take
+// its turn, also where it comes byte by byte.
+const slowRequest = 5 * slowTurn
+
 // awaitPiece returns when a read would not wait, and has t.reading say
 // meanwhile that it would. It says nothing else: on a busy machine we may not
 // come to read what is there, nor to look at what was read, for longer than
@@ -38,12 +42,13 @@ func (t *turn) awaitPiece() {
 
 // slow tells whether the other end keeps us waiting.
 func (t *turn) slow() bool {
-	longSince := func(began int64) bool { return began > 0 && t.age()-began >= int64(slowTurn) }
-	if longSince(t.writing.Load()) && !t.wouldNotWait(unix.POLLOUT) {
+	longSince := func(began int64, patience time.Duration) bool { return t.age()-began >= int64(patience) }
+	if began := t.writing.Load(); began > 0 && longSince(began, slowTurn) && !t.wouldNotWait(unix.POLLOUT) {
 		return true
 	}
 	began := t.reading.Load()
-	return !t.served.Load() && longSince(began) && !t.wouldNotWait(unix.POLLIN) && t.reading.Load() == began
+	return !t.served.Load() && began > 0 && (longSince(began, slowTurn) || longSince(t.asked.Load(), slowRequest)) &&
+		!t.wouldNotWait(unix.POLLIN) && t.reading.Load() == began
 }
 
 // raw is nil for a connection that is none of the system's.

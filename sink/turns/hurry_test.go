@@ -95,6 +95,35 @@ func TestOnlyWhoKeepsUsWaitingLosesTheTurn(t *testing.T) {
 	}
 }
 
+// Byte by byte it never keeps us waiting for long.
+func TestARequestThatIsLongOnItsWayIsSlowHoweverOftenAPieceComes(t *testing.T) {
+	t.Parallel()
+	near, far := socketPair(t)
+	g := newGate(Options{Max: 4096, MaxPerUser: 2048, Peer: root})
+	turn := g.takeTurn(g.admit(far, nil))
+	justNow := func() { turn.reading.Store(turn.age() + int64(time.Hour)) }
+	if justNow(); turn.slow() {
+		t.Error("a request that has just begun is slow")
+	}
+	turn.since = turn.since.Add(-slowRequest)
+	if justNow(); !turn.slow() {
+		t.Error("a request that began long ago is not slow")
+	}
+	if turn.reading.Store(0); turn.slow() {
+		t.Error("a request is slow that we have not come to look at")
+	}
+	turn.idle.Store(true)
+	turn.served.Store(true) // so the next is another request
+	_, err := io.WriteString(near, "GET")
+	must(t, err)
+	_, err = turn.Read(make([]byte, 100))
+	must(t, err)
+	if justNow(); turn.slow() {
+		t.Error("a request is slow that has just begun in a turn that has lasted long")
+	}
+	g.end()
+}
+
 func socketPair(t *testing.T) (near net.Conn, far *net.UnixConn) {
 	t.Helper()
 	ln, err := net.Listen("unix", socketPath(t))

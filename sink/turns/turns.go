@@ -42,6 +42,9 @@ type turn struct {
 	// when the write that is under way began, in nanoseconds after since; 0 for
 	// neither.
 	reading, writing atomic.Int64
+	// asked is when the request began that is being read, in the same way: the
+	// first of a turn begins with it.
+	asked atomic.Int64
 	// given is closed when the turn begins; since is when, zero before. Guarded
 	// by gate.mu.
 	given chan struct{}
@@ -64,6 +67,7 @@ func (t *turn) Read(b []byte) (int, error) {
 		}
 		if t.served.Swap(false) { // another request has begun
 			t.taken.Store(false)
+			t.asked.Store(t.age())
 			t.until = time.Now().Add(RequestTimeout)
 		}
 		_ = t.SetReadDeadline(t.until) // all of it comes in time, or none

@@ -167,27 +167,32 @@ func TestMoreThanThereIsRoomForAreAnsweredInTurn(t *testing.T) {
 
 func TestWhoSendsSlowlyMakesRoomForOthers(t *testing.T) {
 	t.Parallel()
-	d := newDaemon()
-	s, byName := serve(t, d, "bot")
-	d.publish(t, version("bot", 1), byName["bot"])
-	// The first half are slow from the beginning, the others in a second request.
-	for i := range 3 * turns.Most {
-		c := dialSocket(t, s.Path())
-		text := "GET /v1/tok"
-		if i%2 == 1 {
-			text = plainGet + text
-		}
-		_, err := io.WriteString(c, text)
-		must(t, err)
-	}
-	until(t, func() bool { begun := s.server.Counts().Turns; return begun == turns.Most })
-	begin := time.Now()
-	wantAnswer(t, get(t, s, "/v1/tokens/bot"), 200, "t1.bot-1.")
-	t.Logf("answered after %v", time.Since(begin))
-	if took := time.Since(begin); took > turns.RequestTimeout/2 {
-		t.Errorf("it took %v", took)
-	}
-	if begun := s.server.Counts().Turns; begun > turns.Most {
-		t.Errorf("%d turns at once, want at most %d", begun, turns.Most)
+	const body = " HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n"
+	for name, slow := range map[string][]string{
+		"headers":                   {"GET /v1/tok", plainGet + "GET /v1/tok"},
+		"bodies":                    {"POST /v1/tokens/bot/report" + body},
+		"bodies that nobody awaits": {"GET /v1/tokens/bot" + body},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			d := newDaemon()
+			s, byName := serve(t, d, "bot")
+			d.publish(t, version("bot", 1), byName["bot"])
+			for i := range 3 * turns.Most / 2 {
+				c := dialSocket(t, s.Path())
+				_, err := io.WriteString(c, slow[i%len(slow)])
+				must(t, err)
+			}
+			until(t, func() bool { begun := s.server.Counts().Turns; return begun == turns.Most })
+			begin := time.Now()
+			wantAnswer(t, get(t, s, "/v1/tokens/bot"), 200, "t1.bot-1.")
+			t.Logf("answered after %v", time.Since(begin))
+			if took := time.Since(begin); took > turns.RequestTimeout/2 {
+				t.Errorf("it took %v", took)
+			}
+			if begun := s.server.Counts().Turns; begun > turns.Most {
+				t.Errorf("%d turns at once, want at most %d", begun, turns.Most)
+			}
+		})
 	}
 }

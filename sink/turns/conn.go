@@ -26,6 +26,8 @@ type Conn struct {
 	// or is about to be; taken: it has come to its handler; resting: the next one
 	// is waited for.
 	serving, served, taken, resting atomic.Bool
+	// wants: the body of the request is being read.
+	wants atomic.Bool
 	// leisure: this request may take as long as it takes.
 	leisure atomic.Bool
 	closed  sync.Once
@@ -68,6 +70,18 @@ func (c *Conn) awaitByte() error {
 func (c *Conn) Close() error {
 	c.closed.Do(func() { c.gate.forget(c) })
 	return c.Conn.Close()
+}
+
+// awaitedBody is a request's body whose pieces we wait for.
+type awaitedBody struct {
+	io.ReadCloser
+	conn *Conn
+}
+
+func (b awaitedBody) Read(p []byte) (int, error) {
+	b.conn.wants.Store(true)
+	defer b.conn.wants.Store(false)
+	return b.ReadCloser.Read(p)
 }
 
 type connKey struct{}

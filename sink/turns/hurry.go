@@ -47,7 +47,7 @@ func (t *turn) slow() bool {
 		return true
 	}
 	began := t.reading.Load()
-	return !t.served.Load() && began > 0 && (longSince(began, slowTurn) || longSince(t.asked.Load(), slowRequest)) &&
+	return t.awaited() && began > 0 && (longSince(began, slowTurn) || longSince(t.asked.Load(), slowRequest)) &&
 		!t.wouldNotWait(unix.POLLIN) && t.reading.Load() == began
 }
 

@@ -98,6 +98,8 @@ func (s *Server) serve(ln net.Listener, handler http.HandlerFunc) {
 			if r.ContentLength != 0 {
 				w.Header().Set("Connection", "close") // after a body it cannot rest
 				patience = time.Now().Add(RequestTimeout)
+				r.Body = awaitedBody{r.Body, c}
+				defer c.wants.Store(true) // net/http reads what the handler did not
 			}
 			_ = http.NewResponseController(w).SetReadDeadline(patience)
 			handler(w, r)

@@ -73,7 +73,7 @@ func (t *turn) Read(b []byte) (int, error) {
 		_ = t.SetReadDeadline(t.until) // all of it comes in time, or none
 	}
 	if n == 0 && err == nil {
-		if !t.served.Load() { // what it sends while it is answered is not waited for
+		if t.awaited() { // what it sends while it is answered is not
 			t.awaitPiece()
 		}
 		n, err = t.Conn.Read(b)
@@ -87,6 +87,9 @@ func (t *turn) Read(b []byte) (int, error) {
 	}
 	return n, err
 }
+
+// awaited tells whether what is read is waited for: a header, or a body.
+func (t *turn) awaited() bool { return !t.served.Load() || t.wants.Load() }
 
 // lingers reads what comes at once after an answer.
 func (t *turn) lingers(b []byte) (int, error) {

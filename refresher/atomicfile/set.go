@@ -3,6 +3,7 @@ package atomicfile
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"maps"
 	"os"
@@ -57,12 +58,17 @@ func writeSet(dir string, files map[string][]byte, opt Options) error {
 	if err != nil {
 		return err
 	}
-	d, err := openDir(dir)
+	root, err := openRoot(dir)
+	if err != nil {
+		return fmt.Errorf("open it: %w", advise(err, dir))
+	}
+	defer root.Close()
+	d, err := openDirIn(root)
 	if err != nil {
 		return fmt.Errorf("open it: %w", advise(err, dir))
 	}
 	defer d.Close()
-	fresh, err := claimDir(filepath.Join(dir, setNew))
+	fresh, err := claimDir(root, setNew)
 	if err != nil {
 		return fmt.Errorf("make a directory in it: %w", advise(err, dir))
 	}
@@ -71,7 +77,7 @@ func writeSet(dir string, files map[string][]byte, opt Options) error {
 		return err
 	}
 	stamped := setPrefix + time.Now().UTC().Format(setTime)
-	if err := fresh.rename(filepath.Join(dir, stamped)); err != nil {
+	if err := fresh.rename(stamped); err != nil {
 		return fmt.Errorf("rename the new directory: %w", advise(err, dir))
 	}
 	if err := syncDir(d); err != nil {
@@ -79,22 +85,22 @@ func writeSet(dir string, files map[string][]byte, opt Options) error {
 	}
 	// The names first: on the first write they all begin to exist with ..data.
 	for _, name := range slices.Sorted(maps.Keys(files)) {
-		if err := linkTo(dir, name, filepath.Join(setLink, name), stamped); err != nil {
+		if err := linkTo(root, name, filepath.Join(setLink, name), stamped); err != nil {
 			return err
 		}
 	}
-	before, _ := os.Readlink(filepath.Join(dir, setLink))
-	if err := linkTo(dir, setLink, stamped, stamped); err != nil {
+	before, _ := root.Readlink(setLink)
+	if err := linkTo(root, setLink, stamped, stamped); err != nil {
 		return err
 	}
 	fresh.done = true
 	if err := syncDir(d); err != nil {
 		return fmt.Errorf("sync it: %w", advise(err, dir))
 	}
-	if now, err := os.Readlink(filepath.Join(dir, setLink)); err != nil || now != stamped {
-		return errors.New("somebody else replaced it in the same moment: let only one program write it")
+	if now, err := root.Readlink(setLink); err != nil || now != stamped {
+		return errReplaced
 	}
-	cleanSet(dir, stamped, before)
+	cleanSet(root, stamped, before)
 	return nil
 }
 
@@ -133,22 +139,32 @@ func HoldsSet(dir string, files map[string][]byte, opt Options) error {
 func CheckSet(dir string, files map[string][]byte, opt Options) error {
 	exists, err := checkSet(dir, files)
 	if err == nil {
-		where, name := dir, setNew
-		if !exists {
-			where, name = filepath.Dir(dir), "."+filepath.Base(dir)+".itr-tmp"
-		}
-		var t *tempDir
-		if t, err = claimDir(filepath.Join(where, name)); err == nil {
-			err = setAttributes(t.f, setDirOptions(opt))
-			t.discard()
-		} else {
-			err = fmt.Errorf("make a directory in %s: %w", where, advise(err, where))
-		}
+		err = tryDir(dir, exists, opt)
 	}
 	if err != nil {
 		return fmt.Errorf("%s cannot be written: %w", dir, err)
 	}
 	return nil
+}
+
+// tryDir makes a directory where the set would: in it or, to make the set
+// itself, beside it.
+func tryDir(dir string, exists bool, opt Options) error {
+	where, name, open := dir, setNew, openRoot
+	if !exists {
+		where, name, open = filepath.Dir(dir), "."+filepath.Base(dir)+".itr-tmp", os.OpenRoot
+	}
+	root, err := open(where)
+	if err != nil {
+		return fmt.Errorf("make a directory in %s: %w", where, advise(err, where))
+	}
+	defer root.Close()
+	t, err := claimDir(root, name)
+	if err != nil {
+		return fmt.Errorf("make a directory in %s: %w", where, advise(err, where))
+	}
+	defer t.discard()
+	return setAttributes(t.f, setDirOptions(opt))
 }
 
 // checkSet refuses what is not ours. Once ..data is, the names of the files are
@@ -184,24 +200,38 @@ func checkSet(dir string, files map[string][]byte) (exists bool, err error) {
 	return true, nil
 }
 
-// makeSetDir makes the set's own directory, durably.
+// makeSetDir makes the set's own directory, durably. Only one that is empty, and
+// so is none that somebody put in its place, gets its attributes.
 func makeSetDir(dir string, opt Options) error {
 	parent := filepath.Dir(dir)
-	p, err := openDir(parent)
+	in, err := os.OpenRoot(parent)
+	if err != nil {
+		return fmt.Errorf("open its directory: %w", advise(err, parent))
+	}
+	defer in.Close()
+	p, err := openDirIn(in)
 	if err != nil {
 		return fmt.Errorf("open its directory: %w", advise(err, parent))
 	}
 	defer p.Close()
-	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+	name := filepath.Base(dir)
+	if err := in.Mkdir(name, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 		return fmt.Errorf("make it: %w", advise(err, parent))
 	}
-	f, err := openNoFollow(dir, os.O_RDONLY)
+	root, err := openRootIn(in, name)
+	if err != nil {
+		return fmt.Errorf("open it: %w", advise(err, dir))
+	}
+	defer root.Close()
+	f, err := openDirIn(root)
 	if err != nil {
 		return fmt.Errorf("open it: %w", advise(err, dir))
 	}
 	defer f.Close()
-	if err := setAttributes(f, setDirOptions(opt)); err != nil {
-		return err
+	if _, err := f.ReadDir(1); errors.Is(err, io.EOF) {
+		if err := setAttributes(f, setDirOptions(opt)); err != nil {
+			return err
+		}
 	}
 	if err := syncDir(p); err != nil {
 		return fmt.Errorf("sync its directory: %w", advise(err, parent))
@@ -220,51 +250,52 @@ func setDirOptions(opt Options) Options {
 	return Options{Mode: mode, UID: -1, GID: opt.GID}
 }
 
-// linkTo makes the symbolic link name in dir point to a path, at once. The
+// linkTo makes the symbolic link name in root point to a path, at once. The
 // writer's own stamp keeps others from taking its temporary link.
-func linkTo(dir, name, to, stamped string) error {
-	path, temp := filepath.Join(dir, name), filepath.Join(dir, stamped+".link")
-	if now, err := os.Readlink(path); err == nil && now == to {
+func linkTo(root *os.Root, name, to, stamped string) error {
+	temp := stamped + ".link"
+	if now, err := root.Readlink(name); err == nil && now == to {
 		return nil
 	}
-	err := os.Symlink(to, temp)
+	err := root.Symlink(to, temp)
 	if err == nil {
-		if err = os.Rename(temp, path); err != nil {
-			_ = os.Remove(temp)
+		if err = root.Rename(temp, name); err != nil {
+			_ = root.Remove(temp)
 		}
 	}
 	if err != nil {
-		return fmt.Errorf("make the link %s: %w", path, advise(err, dir))
+		return fmt.Errorf("make the link %s: %w", filepath.Join(root.Name(), name), advise(err, root.Name()))
 	}
 	return nil
 }
 
 // cleanSet removes what is of no use any more: all but the content that is
 // current now and, for who is reading it, the one before.
-func cleanSet(dir, current, before string) {
-	entries, err := os.ReadDir(dir)
+func cleanSet(root *os.Root, current, before string) {
+	list, err := openDirIn(root)
 	if err != nil {
 		return // the next write looks again
 	}
+	entries, _ := list.ReadDir(-1)
+	_ = list.Close()
 	for _, e := range entries {
 		name := e.Name()
 		if !strings.HasPrefix(name, setPrefix) || name == current || name == before {
 			continue
 		}
-		path := filepath.Join(dir, name)
 		if e.Type()&fs.ModeSymlink != 0 {
-			_ = os.Remove(path)
+			_ = root.Remove(name)
 			continue
 		}
-		if f, err := openNoFollow(path, os.O_RDONLY); err == nil {
+		if old, err := openTempDir(root, name); err == nil {
 			// Who fills or publishes it holds its lock, and what was published
 			// meanwhile is current.
-			if lock(f) != locked {
-				if now, err := os.Readlink(filepath.Join(dir, setLink)); err == nil && now != name {
-					_ = removeDir(path)
+			if lock(old.f) != locked {
+				if now, err := root.Readlink(setLink); err == nil && now != name {
+					_ = old.remove()
 				}
 			}
-			_ = f.Close()
+			old.close()
 		}
 	}
 }

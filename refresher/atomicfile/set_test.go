@@ -321,17 +321,72 @@ func TestWhatALiveWriterIsMakingIsLeftAlone(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	must(t, WriteSet(dir, numbered(1), plain))
-	other, err := claimDir(filepath.Join(dir, "..new"))
+	root := openTestRoot(t, dir)
+	other, err := claimDir(root, "..new")
 	must(t, err)
 	wantError(t, "WriteSet", WriteSet(dir, numbered(2), plain), "another program is writing")
 	must(t, other.fill(numbered(3), plain))
-	must(t, other.rename(filepath.Join(dir, "..set-3")))
+	must(t, other.rename("..set-3"))
 	must(t, WriteSet(dir, numbered(2), plain))
-	must(t, linkTo(dir, "..data", "..set-3", "..set-3"))
+	must(t, linkTo(root, "..data", "..set-3", "..set-3"))
 	other.done = true
 	other.discard()
 	if n, err := readSet(dir); err != nil || n != 3 {
 		t.Errorf("it holds %d, %v", n, err)
+	}
+}
+
+func openTestRoot(t *testing.T, dir string) *os.Root {
+	t.Helper()
+	root, err := os.OpenRoot(dir)
+	must(t, err)
+	t.Cleanup(func() { root.Close() })
+	return root
+}
+
+// The owner of a set's directory can put a link in the place of what is being
+// written there: the writer may be root, and the link may lead to anything.
+func TestALinkInThePlaceOfTheNewDirectoryLeadsNowhere(t *testing.T) {
+	t.Parallel()
+	for name, swapLate := range map[string]bool{"before it is filled": false, "before it is renamed": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dir, victim := t.TempDir(), t.TempDir()
+			precious := filepath.Join(victim, "precious")
+			must(t, os.WriteFile(precious, []byte("x"), 0o600))
+			fresh, err := claimDir(openTestRoot(t, dir), "..new")
+			must(t, err)
+			if swapLate {
+				must(t, fresh.fill(numbered(1), plain))
+			}
+			must(t, os.Rename(filepath.Join(dir, "..new"), filepath.Join(dir, "away")))
+			must(t, os.Symlink(victim, filepath.Join(dir, "..new")))
+			if !swapLate {
+				must(t, fresh.fill(numbered(1), plain))
+			}
+			wantError(t, "rename", fresh.rename("..set-1"), "somebody else replaced it")
+			fresh.discard()
+			if got := entries(t, victim); got != "precious" || read(t, precious) != "x" {
+				t.Errorf("the other directory holds %q", got)
+			}
+		})
+	}
+}
+
+func TestALinkInThePlaceOfALeftoverIsRefused(t *testing.T) {
+	t.Parallel()
+	dir, victim := t.TempDir(), t.TempDir()
+	must(t, os.WriteFile(filepath.Join(victim, "precious"), []byte("x"), 0o600))
+	must(t, os.Mkdir(filepath.Join(dir, "..new"), 0o700))
+	leftover, err := openTempDir(openTestRoot(t, dir), "..new")
+	must(t, err)
+	must(t, os.Remove(filepath.Join(dir, "..new")))
+	must(t, os.Symlink(victim, filepath.Join(dir, "..new")))
+	_ = leftover.remove()
+	leftover.close()
+	wantError(t, "WriteSet", WriteSet(dir, numbered(1), plain), "its ..new is not ours: remove it")
+	if got := entries(t, victim); got != "precious" {
+		t.Errorf("the other directory holds %q", got)
 	}
 }
 

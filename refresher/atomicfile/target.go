@@ -44,12 +44,18 @@ func Holds(path string, data []byte, opt Options) error {
 // readBack verifies a write through the descriptor that wrote: a file that was
 // given away need not be readable by its name.
 func readBack(path string, f *os.File, data []byte, opt Options) error {
-	st, err := f.Stat()
-	if err != nil {
-		return bare(err)
+	named, err := os.Lstat(path)
+	return verify(f, named, err, data, opt)
+}
+
+// verify is readBack of a file whose name leads to named, or to err.
+func verify(f *os.File, named fs.FileInfo, err error, data []byte, opt Options) error {
+	st, staterr := f.Stat()
+	if staterr != nil {
+		return bare(staterr)
 	}
-	if now, err := os.Lstat(path); err != nil || !os.SameFile(now, st) {
-		return errors.New("somebody else replaced it in the same moment: let only one program write it")
+	if err != nil || !os.SameFile(named, st) {
+		return errReplaced
 	}
 	if err := sameAttributes(st, opt); err != nil {
 		return fmt.Errorf("read it back: %w: the file system does not keep modes or owners, choose another", err)

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"syscall"
 )
 
@@ -19,6 +20,16 @@ import (
 // Where others may write, too, they can keep all of these names taken. Then it
 // has a random one, and what a crash leaves of that is not found again.
 const tempNames = 4
+
+const tempMark = ".itr-tmp"
+
+// TempOf tells whether a file of this name is, or was left as, the temporary
+// file of a [Write], and of which name.
+func TempOf(name string) (target string, ok bool) {
+	target, _, marked := strings.Cut(name, tempMark)
+	target, hidden := strings.CutPrefix(target, ".")
+	return target, marked && hidden
+}
 
 type temp struct {
 	f    *os.File
@@ -34,7 +45,7 @@ func tempPrefix(target string) string {
 		h.Write([]byte(base))
 		base = fmt.Sprintf("%s~%016x", base[:200], h.Sum64())
 	}
-	return filepath.Join(dir, "."+base+".itr-tmp")
+	return filepath.Join(dir, "."+base+tempMark)
 }
 
 // newTemp makes an empty file beside target that only we can open, and removes

@@ -35,6 +35,9 @@ func check(dir string) error {
 	if err := ours(dir, st); err != nil {
 		return err
 	}
+	if err := checkShared(dir, st); err != nil {
+		return err
+	}
 	path := filepath.Join(dir, lockName)
 	lock, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
 	switch {
@@ -56,6 +59,21 @@ func check(dir string) error {
 		return fmt.Errorf("lock %s: %w: we must be able to write the directory", dir, bare(err))
 	}
 	return nil
+}
+
+func checkShared(dir string, st fs.FileInfo) error {
+	if st.Mode().Perm()&0o077 == 0 {
+		return nil
+	}
+	f, err := os.Open(dir)
+	if err == nil {
+		defer f.Close()
+		err = notShared(dir, f, st)
+	}
+	if refused := new(sharedError); err != nil && !errors.As(err, &refused) {
+		return fmt.Errorf("look into %s: %w", dir, bare(err))
+	}
+	return err
 }
 
 // access returns nil when we may write in dir, and write the files.

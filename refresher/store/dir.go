@@ -55,6 +55,9 @@ func makeDir(dir string, log *slog.Logger) error {
 		return err
 	}
 	if err := closeToOthers(dir); err != nil {
+		if refused := new(sharedError); errors.As(err, &refused) {
+			return refused
+		}
 		return fmt.Errorf("%s may be entered by others (mode %04o), and closing it failed: %w", dir, st.Mode().Perm(), bare(err))
 	}
 	log.Warn("the state directory could be entered by others, its mode is now 0700 (with systemd: StateDirectoryMode=0700)",
@@ -84,6 +87,9 @@ func closeToOthers(dir string) error {
 	st, err := f.Stat()
 	if err == nil {
 		err = ours(dir, st)
+	}
+	if err == nil {
+		err = notShared(dir, f, st)
 	}
 	if err != nil {
 		return err

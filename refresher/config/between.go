@@ -10,7 +10,8 @@ import (
 
 // owner is who claimed a path or an address.
 type owner struct {
-	by string // for messages: `token "bot" (line 7)`
+	by    string // for messages: `token "bot" (line 7)`
+	state bool   // it is a file of the daemon's own state
 	// Of a shared listener, otherwise nil: who is there, and what they say of it.
 	members map[*placedToken]bool
 	says    map[string]said
@@ -30,7 +31,9 @@ func (d *decoder) checkBetween(c *Config) {
 	if c.StateDir != "" {
 		stateDir = d.files.same(c.StateDir)
 		claims[stateDir] = owner{by: "state_dir"}
+		d.claimState(stateDir, claims)
 	}
+	d.reserve(c)
 	defaults := map[string]*placedToken{}
 	for _, t := range d.tokens {
 		d.token = t
@@ -96,12 +99,16 @@ func (d *decoder) claim(s *placedOptions, claims map[string]owner, stateDir stri
 	for _, target := range w.Targets() {
 		at, path := s.placeOf(target)
 		name := d.name(target)
+		if stateDir != "" && strings.HasPrefix(name, inside(stateDir)) {
+			d.fail(at, path, "lies in state_dir, which is for the daemon alone: choose another directory")
+			continue
+		}
+		if d.needed(name, at, path) {
+			continue
+		}
 		if first, taken := claims[name]; taken {
 			d.fail(at, path, "is also used by "+first.by+": each sink needs its own")
 			continue
-		}
-		if stateDir != "" && strings.HasPrefix(name, stateDir+"/") {
-			d.fail(at, path, "lies in state_dir, which is for the daemon alone: choose another directory")
 		}
 		claims[name] = owner{by: d.by(s, target)}
 	}
@@ -116,6 +123,9 @@ func (d *decoder) claimShared(s *placedOptions, claims map[string]owner, default
 	key, says := shares.Shared()
 	at, path := s.placeOf(key)
 	name := d.name(key)
+	if d.needed(name, at, path) {
+		return
+	}
 	switch first, taken := claims[name]; {
 	case !taken:
 		claims[name] = owner{by: d.by(s, key), members: map[*placedToken]bool{}, says: map[string]said{}}
@@ -165,14 +175,13 @@ func (d *decoder) checkInputs(o *placedOptions, claims map[string]owner) {
 	}
 	seen := map[string]bool{}
 	for _, input := range inputs {
-		by, ours := claims[d.files.target(input)]
-		if !ours {
-			by, ours = claims[d.name(input)]
-		}
-		if ours && !seen[input] {
-			at, path := o.placeOf(input)
-			d.fail(at, path, "is one of our own sinks, of "+by.by+": a token cannot be its own source")
+		if seen[input] {
+			continue
 		}
 		seen[input] = true
+		if problem := d.ownOutput(input, claims); problem != "" {
+			at, path := o.placeOf(input)
+			d.fail(at, path, problem)
+		}
 	}
 }

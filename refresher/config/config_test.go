@@ -256,6 +256,28 @@ func TestOnePathInTwoSpellingsIsFoundThroughSymbolicLinks(t *testing.T) {
 	}
 }
 
+func TestTheConfigurationIsNoTokensFile(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	real, link := filepath.Join(dir, "real.yaml"), filepath.Join(dir, "bot.yaml")
+	if err := os.Symlink(real, link); err != nil {
+		t.Fatal(err)
+	}
+	text := "tokens:\n- name: bot\n  source: {SOURCE}\n  sinks: [{file: {path: PATH}}]\n"
+	for _, c := range []struct{ source, path, want string }{
+		{"metadata: {}", link, "4:25: token \"bot\": sinks.file.path: is the configuration itself, which would be overwritten: choose another path"},
+		{"metadata: {}", real, "4:25: token \"bot\": sinks.file.path: is the configuration itself"},
+		{"token_file: {path: " + real + "}", "/run/itr/bot", "3:31: token \"bot\": source.token_file.path: is the configuration itself: name a file of its own"},
+	} {
+		if err := os.WriteFile(real, []byte(strings.NewReplacer("SOURCE", c.source, "PATH", c.path).Replace(text)), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Load(link, fakeKinds(), LoadOptions{}); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s, %s: %v", c.source, c.path, err)
+		}
+	}
+}
+
 func TestAFileThatCannotBeReadIsExplained(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

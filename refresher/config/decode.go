@@ -31,6 +31,9 @@ type decoder struct {
 	token  *placedToken // being decoded; nil outside of tokens
 	paths  []placedPath // of the options being decoded
 
+	needs map[string]need // by name: what no sink may overwrite
+	sets  []setOwner
+
 	changed []string // keys of exec that the command line gave
 }
 

@@ -107,6 +107,13 @@ type fileSink struct {
 func (s *fileSink) Validate() error   { return s.validate() }
 func (s *fileSink) Targets() []string { return []string{s.Path} }
 
+type setSink struct {
+	Path string `yaml:"path" check:"required,path,dir"`
+}
+
+func (s *setSink) Validate() error   { return nil }
+func (s *setSink) Targets() []string { return []string{s.Path + "/token", s.Path} }
+
 type envFileSink struct {
 	Path       string            `yaml:"path" check:"required,path"`
 	Variables  map[string]string `yaml:"variables" check:"required"`
@@ -180,6 +187,7 @@ func fakeKinds() Kinds {
 			"env_file": {New: func() Options { return &envFileSink{fileCommon: fileCommon{Mode: "0600"}} }},
 			"socket":   {New: func() Options { return &socketSink{fileCommon: fileCommon{Mode: "0600"}} }},
 			"metadata": {New: func() Options { return &metadataSink{} }},
+			"set":      {New: func() Options { return &setSink{} }},
 		},
 	}
 }

@@ -18,6 +18,7 @@ type placedPath struct {
 	value string
 	at    place
 	path  string // of the option
+	dir   bool   // it is a directory
 }
 
 // expandPath replaces what was decoded into v, a string or a list of strings,
@@ -52,7 +53,7 @@ func (d *decoder) expandPath(n ast.Node, v reflect.Value, f field, path string) 
 		return
 	}
 	v.SetString(strings.Clone(value))
-	d.paths = append(d.paths, placedPath{value: value, at: placeOf(n), path: path})
+	d.paths = append(d.paths, placedPath{value: value, at: placeOf(n), path: path, dir: f.dir})
 }
 
 func (d *decoder) absolute(written string) (string, error) {

@@ -26,6 +26,7 @@ func (d *decoder) checkBetween(c *Config) {
 	claims := map[string]owner{}
 	if c.Status.Listen != "" {
 		claims[c.Status.Listen] = owner{by: "the status listener"}
+		d.claimListen(c.Status.Listen, claims, false)
 	}
 	stateDir := ""
 	if c.StateDir != "" {
@@ -110,6 +111,10 @@ func (d *decoder) claim(s *placedOptions, claims map[string]owner, stateDir stri
 			d.fail(at, path, "is also used by "+first.by+": each sink needs its own")
 			continue
 		}
+		if problem := d.claimListen(name, claims, false); problem != "" {
+			d.fail(at, path, problem)
+			continue
+		}
 		claims[name] = owner{by: d.by(s, target)}
 	}
 }
@@ -128,6 +133,10 @@ func (d *decoder) claimShared(s *placedOptions, claims map[string]owner, default
 	}
 	switch first, taken := claims[name]; {
 	case !taken:
+		if problem := d.claimListen(name, claims, true); problem != "" {
+			d.fail(at, path, problem)
+			return
+		}
 		claims[name] = owner{by: d.by(s, key), members: map[*placedToken]bool{}, says: map[string]said{}}
 	case first.members == nil:
 		d.fail(at, path, "is also used by "+first.by)

@@ -256,6 +256,19 @@ func TestOnePathInTwoSpellingsIsFoundThroughSymbolicLinks(t *testing.T) {
 	}
 }
 
+func TestListenersThatKeepNobodyOutAreAccepted(t *testing.T) {
+	t.Parallel()
+	_, err := parse(`tokens:
+- {name: a, source: {metadata: }, sinks: [{metadata: {listen: "127.0.0.1:8775"}}, {proxy: {listen: "127.0.0.2:8775"}}]}
+- {name: b, source: {metadata: }, sinks: [{metadata: {listen: "127.0.0.1:8775"}}, {proxy: {listen: "[::1]:8775"}}]}
+- {name: c, source: {metadata: }, sinks: [{metadata: {listen: "127.0.0.1:0"}}, {proxy: {listen: /run/a:8775}}]}
+status: {listen: ":0"}
+`)
+	if err != nil {
+		t.Error(err)
+	}
+}
+
 func TestTheConfigurationIsNoTokensFile(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

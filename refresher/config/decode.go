@@ -34,6 +34,8 @@ type decoder struct {
 	needs map[string]need // by name: what no sink may overwrite
 	sets  []setOwner
 
+	listens map[uint64][]listen // by port
+
 	changed []string // keys of exec that the command line gave
 }
 

@@ -114,6 +114,13 @@ type setSink struct {
 func (s *setSink) Validate() error   { return nil }
 func (s *setSink) Targets() []string { return []string{s.Path + "/token", s.Path} }
 
+type proxySink struct {
+	Listen string `yaml:"listen" check:"required,listen"`
+}
+
+func (s *proxySink) Validate() error   { return nil }
+func (s *proxySink) Targets() []string { return []string{s.Listen} }
+
 type envFileSink struct {
 	Path       string            `yaml:"path" check:"required,path"`
 	Variables  map[string]string `yaml:"variables" check:"required"`
@@ -187,6 +194,7 @@ func fakeKinds() Kinds {
 			"env_file": {New: func() Options { return &envFileSink{fileCommon: fileCommon{Mode: "0600"}} }},
 			"socket":   {New: func() Options { return &socketSink{fileCommon: fileCommon{Mode: "0600"}} }},
 			"metadata": {New: func() Options { return &metadataSink{} }},
+			"proxy":    {New: func() Options { return &proxySink{} }},
 			"set":      {New: func() Options { return &setSink{} }},
 		},
 	}

@@ -11,6 +11,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // A set is a directory of files that change together, in the way of the
@@ -51,6 +53,11 @@ func WriteSet(dir string, files map[string][]byte, opt Options) error {
 }
 
 func writeSet(dir string, files map[string][]byte, opt Options) error {
+	if barred(dir) {
+		if err := makeSetDir(dir, opt); err != nil {
+			return err
+		}
+	}
 	exists, err := checkSet(dir, files)
 	if err == nil && !exists {
 		err = makeSetDir(dir, opt)
@@ -137,6 +144,9 @@ func HoldsSet(dir string, files map[string][]byte, opt Options) error {
 // CheckSet tells whether [WriteSet] of dir would work now, as far as can be
 // known without doing it. It makes a temporary directory and removes it again.
 func CheckSet(dir string, files map[string][]byte, opt Options) error {
+	if barred(dir) { // until it is written
+		return nil
+	}
 	exists, err := checkSet(dir, files)
 	if err == nil {
 		err = tryDir(dir, exists, opt)
@@ -218,15 +228,11 @@ func makeSetDir(dir string, opt Options) error {
 	if err := in.Mkdir(name, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 		return fmt.Errorf("make it: %w", advise(err, parent))
 	}
-	root, err := openRootIn(in, name)
+	root, f, err := openBarred(in, name)
 	if err != nil {
 		return fmt.Errorf("open it: %w", advise(err, dir))
 	}
 	defer root.Close()
-	f, err := openDirIn(root)
-	if err != nil {
-		return fmt.Errorf("open it: %w", advise(err, dir))
-	}
 	defer f.Close()
 	if _, err := f.ReadDir(1); errors.Is(err, io.EOF) {
 		if err := setAttributes(f, setDirOptions(opt)); err != nil {
@@ -237,6 +243,17 @@ func makeSetDir(dir string, opt Options) error {
 		return fmt.Errorf("sync its directory: %w", advise(err, parent))
 	}
 	return nil
+}
+
+// barred tells whether dir is what makeSetDir leaves when it is killed under a
+// umask that takes our own rights.
+func barred(dir string) bool {
+	st, err := os.Lstat(dir)
+	if err != nil || !st.IsDir() || st.Mode().Perm()&0o077 != 0 {
+		return false
+	}
+	uid, _ := owner(st)
+	return uid == os.Geteuid() && unix.Faccessat(unix.AT_FDCWD, dir, unix.R_OK|unix.W_OK|unix.X_OK, unix.AT_EACCESS) == unix.EACCES
 }
 
 // setDirOptions let pass who may read the files. The directories stay ours: we

@@ -85,6 +85,9 @@ func claimDir(in *os.Root, name string) (*tempDir, error) {
 			return nil, err
 		}
 		mine := lock(t.f) != locked && t.isAt(name)
+		if st, err := t.f.Stat(); mine && err == nil && st.Mode().Perm()&0o700 != 0o700 {
+			_ = t.f.Chmod(st.Mode().Perm() | 0o700) // the umask took our right to write
+		}
 		if made && mine {
 			return t, nil
 		}
@@ -100,16 +103,42 @@ func claimDir(in *os.Root, name string) (*tempDir, error) {
 }
 
 func openTempDir(in *os.Root, name string) (*tempDir, error) {
-	root, err := openRootIn(in, name)
+	root, f, err := openBarred(in, name)
 	if err != nil {
 		return nil, err
+	}
+	return &tempDir{in: in, root: root, f: f, name: name}, nil
+}
+
+// openBarred opens a directory also when it is ours and the umask that it was
+// made under took our own rights. Only then are they changed: by the name, under
+// which somebody else may have put another.
+func openBarred(in *os.Root, name string) (*os.Root, *os.File, error) {
+	root, f, err := openBoth(in, name)
+	if !errors.Is(err, fs.ErrPermission) {
+		return root, f, err
+	}
+	st, serr := in.Lstat(name)
+	if serr != nil || !st.IsDir() || st.Mode().Perm()&0o700 == 0o700 {
+		return nil, nil, err
+	}
+	if uid, _ := owner(st); uid != os.Geteuid() || in.Chmod(name, st.Mode().Perm()|0o700) != nil {
+		return nil, nil, err
+	}
+	return openBoth(in, name)
+}
+
+func openBoth(in *os.Root, name string) (*os.Root, *os.File, error) {
+	root, err := openRootIn(in, name)
+	if err != nil {
+		return nil, nil, err
 	}
 	f, err := openDirIn(root)
 	if err != nil {
 		_ = root.Close()
-		return nil, err
+		return nil, nil, err
 	}
-	return &tempDir{in: in, root: root, f: f, name: name}, nil
+	return root, f, nil
 }
 
 // isAt tells whether the directory is what has this name.

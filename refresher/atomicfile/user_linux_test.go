@@ -2,6 +2,7 @@ package atomicfile
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -86,6 +87,66 @@ func sharedDir(t *testing.T) string {
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	must(t, os.Chmod(dir, 0o777|os.ModeSticky))
 	return dir
+}
+
+// The umask can take the rights of whom it is for.
+func TestNoUmaskKeepsUsFromOurOwn(t *testing.T) {
+	t.Parallel()
+	for _, mask := range []int{0o477, 0o277, 0o177, 0o777} {
+		t.Run(fmt.Sprintf("%04o", mask), func(t *testing.T) {
+			t.Parallel()
+			dir := sharedDir(t)
+			set, file, leftover := filepath.Join(dir, "set"), filepath.Join(dir, "file"), filepath.Join(dir, "leftover")
+			errs := map[string]error{}
+			underUmask(t, mask, 1234, func() {
+				errs["Write"] = Write(file, []byte("x"), plain)
+				errs["CheckSet"] = CheckSet(set, numbered(1), plain)
+				errs["WriteSet"] = WriteSet(set, numbered(1), plain)
+				errs["make a leftover in it"] = os.Mkdir(filepath.Join(set, "..new"), 0o700)
+				errs["WriteSet again"] = WriteSet(set, numbered(2), plain)
+				errs["HoldsSet"] = HoldsSet(set, numbered(2), plain)
+				errs["make a leftover"] = os.Mkdir(leftover, 0o700)
+				errs["CheckSet of a leftover"] = CheckSet(leftover, numbered(1), plain)
+				errs["WriteSet of a leftover"] = WriteSet(leftover, numbered(1), plain)
+				errs["HoldsSet of a leftover"] = HoldsSet(leftover, numbered(1), plain)
+			})
+			for call, err := range errs {
+				if err != nil {
+					t.Errorf("%s: %v", call, err)
+				}
+			}
+			for _, path := range []string{set, leftover} {
+				if st, err := os.Stat(path); err != nil || st.Mode().Perm() != 0o750 {
+					t.Errorf("%s is %v, %v", path, st, err)
+				}
+			}
+		})
+	}
+}
+
+// underUmask runs f as an ordinary user under that umask, on a thread that ends
+// with it.
+func underUmask(t *testing.T, mask int, uid uintptr, f func()) {
+	t.Helper()
+	masked := func() {
+		// Else the umask would be the whole process's.
+		if err := syscall.Unshare(syscall.CLONE_FS); err != nil {
+			t.Skipf("no umask of our own: %v", err)
+		}
+		syscall.Umask(mask)
+		f()
+	}
+	if os.Geteuid() == 0 {
+		asUser(t, uid, masked)
+		return
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		runtime.LockOSThread()
+		masked()
+	}()
+	<-done
 }
 
 // asUser runs f as another user, on a thread that ends with it: on Linux ids

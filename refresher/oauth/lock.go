@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -116,6 +117,8 @@ func (f *loginFile) lockOthers(ctx context.Context) (unlock func(), err error) {
 	const flags = os.O_RDWR | syscall.O_NOFOLLOW | syscall.O_NONBLOCK
 	lock, err := os.OpenFile(path, flags|os.O_CREATE|os.O_EXCL, 0o600)
 	if err == nil {
+		// The umask may have taken our own rights, for the next time.
+		_ = lock.Chmod(0o600)
 		// Else the daemon could not lock what root locked once. Only what we made
 		// is given away: what was there may be a link to anything.
 		if opt, err := writeOptions(f.path); err == nil && opt.UID >= 0 {
@@ -123,6 +126,9 @@ func (f *loginFile) lockOthers(ctx context.Context) (unlock func(), err error) {
 		}
 	} else if errors.Is(err, fs.ErrExist) {
 		lock, err = os.OpenFile(path, flags, 0)
+		if errors.Is(err, fs.ErrPermission) && unbar(path) {
+			lock, err = os.OpenFile(path, flags, 0)
+		}
 	}
 	if err != nil {
 		var p *fs.PathError
@@ -149,6 +155,24 @@ func (f *loginFile) lockOthers(ctx context.Context) (unlock func(), err error) {
 			return nil, fmt.Errorf("lock %s: another process has it: %w", f.path, ctx.Err())
 		}
 	}
+}
+
+// unbar gives us the rights back that a umask took from a lock file of ours
+// whose maker ended too early. Nothing outside its directory is changed, and
+// that directory may be somebody else's.
+func unbar(path string) bool {
+	dir, err := os.OpenRoot(filepath.Dir(path))
+	if err != nil {
+		return false
+	}
+	defer dir.Close()
+	name := filepath.Base(path)
+	st, err := dir.Lstat(name)
+	if err != nil || !st.Mode().IsRegular() || st.Mode().Perm()&0o600 == 0o600 {
+		return false
+	}
+	uid, _ := owner(st)
+	return uid == os.Geteuid() && dir.Chmod(name, 0o600) == nil
 }
 
 // flock does not wait: whoever waits must be able to give up.

@@ -51,8 +51,17 @@ func makeDir(dir string, log *slog.Logger) error {
 	if err != nil {
 		return fmt.Errorf("look at %s: %w", dir, bare(err))
 	}
-	if err := ours(dir, st); err != nil || st.Mode().Perm()&0o077 == 0 {
+	if err := ours(dir, st); err != nil {
 		return err
+	}
+	if barred(dir, 0o700) {
+		if err := os.Chmod(dir, 0o700); err != nil && !errors.Is(err, syscall.EROFS) {
+			return fmt.Errorf("set the mode of %s to 0700: %w", dir, bare(err))
+		}
+		return nil
+	}
+	if st.Mode().Perm()&0o077 == 0 {
+		return nil
 	}
 	if err := closeToOthers(dir); err != nil {
 		if refused := new(sharedError); errors.As(err, &refused) {
@@ -110,6 +119,15 @@ func ours(dir string, st fs.FileInfo) error {
 	return nil
 }
 
+// barred tells whether what is at path is ours, is not for others, and lacks a
+// right that we made it with: the umask took it, and we ended before we could
+// give it back.
+func barred(path string, rights fs.FileMode) bool {
+	st, err := os.Lstat(path)
+	return err == nil && (st.Mode().IsRegular() || st.IsDir()) && owner(st) == os.Geteuid() &&
+		st.Mode().Perm()&0o077 == 0 && st.Mode().Perm()&rights != rights
+}
+
 func create(dir string) error {
 	parent := filepath.Dir(dir)
 	err := os.Mkdir(dir, 0o700)
@@ -146,7 +164,11 @@ func adviseCreate(dir string, err error) error {
 func lockDir(dir string, log *slog.Logger) (*os.File, error) {
 	path := filepath.Join(dir, lockName)
 	readOnly := false
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0o600)
+	const flags = os.O_RDWR | os.O_CREATE | syscall.O_NOFOLLOW | syscall.O_NONBLOCK
+	f, err := os.OpenFile(path, flags, 0o600)
+	if errors.Is(err, fs.ErrPermission) && barred(path, 0o600) && os.Chmod(path, 0o600) == nil {
+		f, err = os.OpenFile(path, flags, 0o600)
+	}
 	if errors.Is(err, syscall.EROFS) {
 		readOnly = true
 		f, err = os.OpenFile(path, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
@@ -170,6 +192,9 @@ func lockDir(dir string, log *slog.Logger) (*os.File, error) {
 	if readOnly {
 		log.Warn("the state directory is on a file system that is read-only: the state can be loaded, but a restart will not know what is published from now on", "dir", dir)
 		return f, nil
+	}
+	if barred(path, 0o600) { // else the next start could not open it
+		_ = f.Chmod(0o600)
 	}
 	if err := sign(f); err != nil {
 		// Only a message would miss it; a full disk must not keep us from

@@ -44,6 +44,10 @@ func (d *decoder) checkToken(n ast.Node, t *Token) {
 			d.fail(at("timeout"), "probe.timeout", "must be more than 0 and at most "+short(maxTimeout))
 		}
 	}
+	if t.Source.Impersonate == "" && d.written(n, "source", "impersonate") {
+		d.fail(d.locate(n, "source.impersonate", d.token.at), "source.impersonate",
+			"must not be empty: name a service account by its id, or leave it out")
+	}
 	if s := t.Source.Impersonate; strings.ContainsFunc(s, func(r rune) bool { return !isAlnum(r) && r != '-' && r != '_' }) {
 		d.fail(d.locate(n, "source.impersonate", d.token.at), "source.impersonate",
 			`must be the id of a service account, for example "ajepg0mjt06siuj00000"`)
@@ -188,6 +192,8 @@ func endpoint(key, address string) (normal, problem string) {
 	switch {
 	case err != nil || u.Hostname() == "":
 		return address, "is neither a URL nor host:port"
+	case !validPort(u.Port()):
+		return address, fmt.Sprintf("%q: a port is a number from 1 to 65535", address)
 	case u.RawQuery != "" || u.Fragment != "" || u.ForceQuery:
 		return address, fmt.Sprintf("%q: an address holds no ? and no #", address)
 	case u.Scheme != "http" && u.Scheme != "https":
@@ -197,6 +203,12 @@ func endpoint(key, address string) (normal, problem string) {
 		return address, fmt.Sprintf("%q would send secrets in the clear: http is for loopback addresses only, write https", address)
 	}
 	return strings.TrimSuffix(address, "/"), ""
+}
+
+// validPort tells whether there is a port of that number; empty is the usual one.
+func validPort(port string) bool {
+	n, err := strconv.ParseUint(port, 10, 16)
+	return port == "" || err == nil && n > 0
 }
 
 func grpcEndpoint(address, rest string, isURL bool) (normal, problem string) {

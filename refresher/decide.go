@@ -113,23 +113,30 @@ func (s State) underWay(now time.Time) Decision {
 	d := Decision{Code: codeBusy}
 	switch {
 	case s.ProbingCandidate && s.Held != nil:
-		d.Code, d.Reason = codeCandidate, provingReason(s.Held)
+		d.Code, d.Reason = codeCandidate, s.provingReason()
 	case s.usable(now):
 	case s.Saving:
 		d.Reason = "a new value is being saved"
-	case s.Minting && s.Failures > 0:
-		d.Reason = fmt.Sprintf("a new value is asked for; attempt %d failed: %s", s.Failures, s.LastFailure)
 	case s.Minting:
-		d.Reason = "a new value is asked for"
+		d.Reason = s.afterFailures("a new value is asked for")
 	}
 	return d
 }
 
-func provingReason(c *Candidate) string {
-	if c.Finding.Verdict == Unproven {
-		return "a new value is to be proven"
+// provingReason is what a candidate waits for that no probe could judge yet.
+func (s State) provingReason() string {
+	if s.Held.Finding.Verdict == Unproven {
+		return s.afterFailures("a new value is to be proven")
 	}
-	return "the new value is held back until a probe can tell: " + c.Finding.Reason
+	return "the new value is held back until a probe can tell: " + s.Held.Finding.Reason
+}
+
+// afterFailures adds to a reason what went wrong before.
+func (s State) afterFailures(reason string) string {
+	if s.Failures == 0 {
+		return reason
+	}
+	return fmt.Sprintf("%s; attempt %d failed: %s", reason, s.Failures, s.LastFailure)
 }
 
 // planCandidate judges the candidate.
@@ -206,7 +213,7 @@ func probeCandidate(p Policy, s State, now time.Time) plan {
 	if s.ProbingCandidate {
 		return plan{}
 	}
-	return at(later(now, s.probeAllowed(p)), ProbeCandidate, codeCandidate, provingReason(s.Held))
+	return at(later(now, s.probeAllowed(p)), ProbeCandidate, codeCandidate, s.provingReason())
 }
 
 // planNoAccess: a candidate without access replaces only a value that has no
@@ -342,7 +349,7 @@ func planMint(p Policy, s State, now time.Time) plan {
 	}
 	if s.Failures > 0 && s.Held == nil {
 		m.at = s.NotBefore
-		m.Code, m.Reason = codeRetry, fmt.Sprintf("%s; attempt %d failed: %s", m.Reason, s.Failures, s.LastFailure)
+		m.Code, m.Reason = codeRetry, s.afterFailures(m.Reason)
 	}
 	m.at = later(m.at, s.NotBefore)
 	m.at = later(m.at, s.mintAsked.end(p.deadline(v)))

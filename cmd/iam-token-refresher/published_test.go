@@ -354,7 +354,7 @@ func TestWhatIsPublishedAndServed(t *testing.T) {
 			s.ready()
 			text := s.file()
 			s.inject(iamDown)
-			s.logged(`"level":"ERROR","msg":"expired: readers of sockets get 503, files keep the old value","token":"bot","failed_attempts":[1-9].*"last_failure":"create IAM token .*UNAVAILABLE`)
+			s.logged(`"level":"ERROR","msg":"expired: readers of sockets get 503, files keep the old value","token":"bot","failed_attempts":[1-9].*"reason":"create IAM token .*UNAVAILABLE`)
 			s.sees(refresher.Expired, refresher.Accepted)
 			s.do(1, `get token "bot": the value has expired and there is no other yet: .*UNAVAILABLE`, "get", "bot", "--config", "bot.yaml")
 			s.do(1, `not ready: bot: expired .*UNAVAILABLE`, "healthcheck", "--config", "bot.yaml")

@@ -61,7 +61,8 @@ var errClosed = errors.New("the state directory was closed")
 // Open makes dir if it is missing (its parent must exist) and locks it until
 // Close, or until the process ends in whatever way. The error is a
 // [*LockedError] when another process has it. A dir that others may enter is
-// closed to them, with a warning; one that belongs to somebody else is refused.
+// closed to them, with a warning, if nobody else can have a use for it; any
+// other is refused as it is, and so is one that belongs to somebody else.
 //
 // On a file system that is read-only, what is there can be loaded and nothing
 // saved.

@@ -89,8 +89,9 @@ func (g *gate) admit(nc net.Conn, passed *screen) *Conn {
 	g.byUser[p.UID]++
 	g.mu.Unlock()
 	if full {
-		if !g.evictOne(func(other *Conn) bool { return other != c && other.peer.UID == of }) {
-			c.Close() // all are being answered
+		evicted := g.evictOne(func(other *Conn) bool { return other != c && other.peer.UID == of })
+		if !evicted && g.evict { // all are being answered; where users are known, another's do not keep one out
+			c.Close()
 			return nil
 		}
 		if g.noted.Now() {

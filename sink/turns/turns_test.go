@@ -98,3 +98,21 @@ func TestANewConnectionTakesThePlaceOfTheOldestThatRests(t *testing.T) {
 		t.Error("where all are being answered there is no room, and somebody got some")
 	}
 }
+
+func TestUsersWhoAreAllBeingAnsweredDoNotKeepAnotherOut(t *testing.T) {
+	t.Parallel()
+	var uid uint32
+	g := newGate(Options{
+		Max: 4, MaxPerUser: 2, Log: slog.New(slog.DiscardHandler),
+		Peer: func(net.Conn) (peer.Peer, error) { return peer.Peer{UID: uid}, nil },
+	})
+	for _, uid = range []uint32{1, 1, 2, 2, 3} {
+		near, far := net.Pipe()
+		t.Cleanup(func() { near.Close() })
+		c := g.admit(far, nil)
+		if c == nil {
+			t.Fatalf("user %d was kept out", uid)
+		}
+		c.serving.Store(true)
+	}
+}

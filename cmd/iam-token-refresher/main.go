@@ -5,12 +5,19 @@ package main
 import (
 	"context"
 	"errors"
+	"io"
+	"log"
 	"os"
 	"time"
 	_ "time/tzdata" // schedules name zones, and images have no zone files
 )
 
-func main() { os.Exit(run(context.Background(), arguments(os.Args), os.Stdout, os.Stderr)) }
+func main() {
+	// What the standard library logs is for a daemon's log alone; a command says
+	// itself what went wrong.
+	log.SetOutput(io.Discard)
+	os.Exit(run(context.Background(), arguments(os.Args), os.Stdout, os.Stderr))
+}
 
 // run carries out one command line and returns the exit code.
 func run(ctx context.Context, args []string, stdout, stderr *os.File) int {

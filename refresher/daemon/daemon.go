@@ -111,6 +111,7 @@ func (d *Daemon) load(old *plan) (*plan, error) {
 	_, err := d.opt.Load(func(cfg *config.Config) error {
 		if d.log == nil { // only now it is known how to log
 			d.log = newLogging(d.opt.Stderr, cfg.Log, &d.filter)
+			d.log.takeLibrary()
 			d.builder.log = d.log.Logger
 		}
 		p, err := d.builder.build(cfg, old)

@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"log"
 	"log/slog"
 	"os"
 	"time"
@@ -37,6 +38,15 @@ func newLogging(f *os.File, o config.LogOptions, filter *redact.Filter) *logging
 	}
 	l.Logger = slog.New(redact.NewHandler(newOutlet(h), filter))
 	return l
+}
+
+// takeLibrary has the standard library log here, as net/http does of its own
+// accord, and not past the filter to stderr. There is one such log in a process.
+func (l *logging) takeLibrary() {
+	log.SetFlags(0)
+	log.SetOutput(redact.Library(func(message string) {
+		l.Warn("the Go library reports a problem: " + message)
+	}))
 }
 
 func (l *logging) setLevel(level string) {

@@ -15,6 +15,7 @@ func (a *app) build(ctx context.Context, from origin, repaired func(*daemon.Daem
 		Stdin:      os.Stdin,
 		Stdout:     a.stdout.file,
 		Stderr:     a.stderr,
+		Processes:  a.processes,
 		Version:    buildVersion().Version,
 		Repaired:   repaired,
 	})

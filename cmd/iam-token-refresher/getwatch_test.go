@@ -118,7 +118,7 @@ func TestGetWatchNamesTheVersionItHas(t *testing.T) {
 		_, _ = io.WriteString(w, a.body)
 	})
 	stdout, stderr := scratch(t), scratch(t)
-	code := run(t.Context(), []string{"get", "bot", "--watch", "--socket", path}, stdout, stderr)
+	code := run(t.Context(), nil, []string{"get", "bot", "--watch", "--socket", path}, stdout, stderr)
 	if got, want := strings.Join(asked, ","), ` ,"a-1" wait=60,"a-1" wait=60,"a-1" wait=60,"a-1" wait=60,"b-1" wait=60`; got != want {
 		t.Errorf("it asked %s\nand not    %s", got, want)
 	}

@@ -10,18 +10,21 @@ import (
 	"os"
 	"time"
 	_ "time/tzdata" // schedules name zones, and images have no zone files
+
+	"iam-token-refresher/refresher/daemon"
 )
 
 func main() {
 	// What the standard library logs is for a daemon's log alone; a command says
 	// itself what went wrong.
 	log.SetOutput(io.Discard)
-	os.Exit(run(context.Background(), arguments(os.Args), os.Stdout, os.Stderr))
+	processes := daemon.Harden() // whatever the command: most have the token in memory
+	os.Exit(run(context.Background(), processes, arguments(os.Args), os.Stdout, os.Stderr))
 }
 
 // run carries out one command line and returns the exit code.
-func run(ctx context.Context, args []string, stdout, stderr *os.File) int {
-	a := &app{args: args, stdin: os.Stdin, stdout: &answers{file: stdout}, stderr: stderr, lookupEnv: os.LookupEnv}
+func run(ctx context.Context, processes *daemon.Processes, args []string, stdout, stderr *os.File) int {
+	a := &app{args: args, processes: processes, stdin: os.Stdin, stdout: &answers{file: stdout}, stderr: stderr, lookupEnv: os.LookupEnv}
 	err := a.stdout.outcome(a.root().ExecuteContext(ctx))
 	told := make(chan struct{})
 	go func() {

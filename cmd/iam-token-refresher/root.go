@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"iam-token-refresher/refresher/config"
+	"iam-token-refresher/refresher/daemon"
 )
 
 // app is what the commands share of their surroundings.
@@ -17,6 +18,7 @@ type app struct {
 	stdout    *answers
 	stderr    *os.File
 	lookupEnv func(string) (string, bool)
+	processes *daemon.Processes
 }
 
 // env returns a variable; an empty one is none.

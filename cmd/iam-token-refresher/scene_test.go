@@ -243,7 +243,7 @@ func (s *scene) outcome(args ...string) (code int, out string) {
 		if i := slices.Index(here, "bot.yaml"); i >= 0 {
 			here[i] = s.path("bot.yaml")
 		}
-		code = run(s.Context(), here, f, f)
+		code = run(s.Context(), nil, here, f, f)
 		b, err := os.ReadFile(f.Name())
 		s.try(err)
 		out = string(b)

@@ -140,7 +140,7 @@ func TestHealthcheckEndsAsTheDaemonIsWhateverBecameOfItsConfiguration(t *testing
 func checkHealth(t *testing.T, i, code int, says string, args ...string) {
 	t.Helper()
 	out := scratch(t)
-	got := run(t.Context(), append([]string{"healthcheck"}, args...), out, out)
+	got := run(t.Context(), nil, append([]string{"healthcheck"}, args...), out, out)
 	said, err := os.ReadFile(out.Name())
 	if err != nil {
 		t.Fatal(err)

@@ -26,7 +26,7 @@ func TestAnswerThatCannotBeWrittenIsAFailure(t *testing.T) {
 			"docker-credential list", "docker-credential version",
 		} {
 			stderr := scratch(t)
-			code := run(t.Context(), strings.Fields(line), full, stderr)
+			code := run(t.Context(), nil, strings.Fields(line), full, stderr)
 			said, err := os.ReadFile(stderr.Name())
 			if err != nil || code != exitFailed || strings.Count(string(said), "no space left on device") != 1 {
 				t.Errorf("%s: it ended with %d and said %q, %v", line, code, said, err)

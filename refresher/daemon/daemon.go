@@ -5,6 +5,7 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"hash/maphash"
@@ -38,6 +39,8 @@ type Options struct {
 	ConfigPath string
 	// Stderr takes the log. All three are given to the program that exec names.
 	Stdin, Stdout, Stderr *os.File
+	// Processes is what [Harden] returned; nil: nothing was hardened.
+	Processes *Processes
 	// Version is the program's.
 	Version string
 	// Inherited are listening Unix sockets that somebody else bound and holds;
@@ -87,7 +90,7 @@ type Daemon struct {
 // were inherited, it is Run that deals with them, and the others return them.
 func New(_ context.Context, opt Options) (*Daemon, error) {
 	d := &Daemon{opt: opt, times: status.NewDurations(), refused: map[string]string{}, rung: make(chan struct{}, 1), reread: make(chan struct{}, 1), restored: make(chan struct{})}
-	d.builder = &builder{filter: &d.filter, version: opt.Version, seed: maphash.MakeSeed(), live: d.live(), processes: process.New(), program: d.programLive}
+	d.builder = &builder{filter: &d.filter, version: opt.Version, seed: maphash.MakeSeed(), live: d.live(), processes: cmp.Or(opt.Processes, process.New()), program: d.programLive}
 	d.builder.inherited, d.unfit = inherit(opt.Inherited)
 	d.builder.system = readAhead() // while a large configuration is parsed
 	p, err := d.load(nil)
@@ -202,7 +205,6 @@ func (d *Daemon) start(p *plan) (end func(), err error) {
 // Run keeps the tokens fresh and serves them until ctx is done, which is its
 // only good end.
 func (d *Daemon) Run(ctx context.Context) error {
-	harden()
 	if d.broken != nil {
 		if err := d.repair(ctx); err != nil || ctx.Err() != nil {
 			return err

@@ -11,9 +11,6 @@ func isTTY(f *os.File) bool {
 	return err == nil
 }
 
-// harden keeps values out of core dumps and other processes' reach. What the
-// kernel refuses is not fatal: the sandbox may have done it already.
-func harden() {
-	_ = unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0)
-	lowerCoreLimit()
-}
+// hide keeps this process from being dumped and read by others. What the kernel
+// refuses is not fatal: the sandbox may have done it already.
+func hide() { _ = unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0) }

@@ -3,9 +3,8 @@ package main
 import (
 	"errors"
 	"fmt"
-	"os/signal"
 	"strings"
-	"syscall"
+	"sync/atomic"
 
 	"github.com/spf13/cobra"
 
@@ -46,12 +45,18 @@ publishes nothing, and may run beside a daemon.`,
 		if err != nil {
 			return err
 		}
-		ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGTERM, syscall.SIGINT)
+		var built atomic.Pointer[daemon.Daemon]
+		ctx, stop := a.untilTold(cmd.Context(), func() {
+			if d := built.Load(); d != nil {
+				d.Settle()
+			}
+		})
 		defer stop()
 		d, err := a.build(ctx, from, nil)
 		if err != nil {
 			return err
 		}
+		built.Store(d)
 		list := tickList{app: a, screen: a.screenOf(a.stdout.file)}
 		if discover != "" {
 			err = d.DiscoverOrg(ctx, discover, list.add)

@@ -18,7 +18,7 @@ func (g *getter) watch(ctx context.Context, name string, out printer) error {
 	if g.socketFor(name) == "" {
 		return g.noSocket()
 	}
-	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT)
+	ctx, stop := g.untilTold(ctx, nil)
 	defer stop()
 	ctx, stopLooking, err := untilUnread(ctx, g.stdout)
 	if err != nil {

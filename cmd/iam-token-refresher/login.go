@@ -5,10 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"os/signal"
 	"path/filepath"
 	"strings"
-	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -100,7 +98,7 @@ func (a *app) loginCommand() *cobra.Command {
 		if err := l.complete(cmd); err != nil {
 			return err
 		}
-		ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGTERM, syscall.SIGINT)
+		ctx, stop := l.untilTold(cmd.Context(), nil)
 		defer stop()
 		err := l.run(ctx, cmd)
 		if errors.Is(err, context.Canceled) {

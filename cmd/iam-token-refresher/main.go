@@ -4,11 +4,9 @@ package main
 
 import (
 	"context"
-	"errors"
 	"io"
 	"log"
 	"os"
-	"time"
 	_ "time/tzdata" // schedules name zones, and images have no zone files
 
 	"iam-token-refresher/refresher/daemon"
@@ -24,20 +22,24 @@ func main() {
 
 // run carries out one command line and returns the exit code.
 func run(ctx context.Context, processes *daemon.Processes, args []string, stdout, stderr *os.File) int {
-	a := &app{args: args, processes: processes, stdin: os.Stdin, stdout: &answers{file: stdout}, stderr: stderr, lookupEnv: os.LookupEnv}
-	err := a.stdout.outcome(a.root().ExecuteContext(ctx))
+	a := &app{args: args, processes: processes, stdin: os.Stdin, stdout: &answers{file: stdout}, stderr: stderr, lookupEnv: os.LookupEnv, overdue: make(chan struct{}, 1)}
+	ended := make(chan error, 1)
+	go func() { ended <- a.stdout.outcome(a.root().ExecuteContext(ctx)) }()
+	var err error
+	select {
+	case err = <-ended:
+	case <-a.overdue:
+		err = errHung
+		a.endSoon(nil)
+	}
 	told := make(chan struct{})
 	go func() {
 		defer close(told)
 		complain(stderr, err)
 	}()
-	var enough <-chan time.Time
-	if errors.Is(err, errAtOnce) {
-		enough = time.After(time.Second)
-	}
 	select {
 	case <-told:
-	case <-enough:
+	case <-a.overdue:
 	}
 	return exitCode(err)
 }

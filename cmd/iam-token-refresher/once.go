@@ -4,11 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os/signal"
-	"syscall"
+	"sync/atomic"
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"iam-token-refresher/refresher/daemon"
 )
 
 func (a *app) onceCommand() *cobra.Command {
@@ -36,7 +37,12 @@ done, 1 otherwise. Nothing is served.`,
 		if timeout <= 0 {
 			return usage(cmd, "--timeout %s: it must be more than 0", timeout)
 		}
-		ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGTERM, syscall.SIGINT)
+		var built atomic.Pointer[daemon.Daemon]
+		ctx, stop := a.untilTold(cmd.Context(), func() {
+			if d := built.Load(); d != nil {
+				d.Settle()
+			}
+		})
 		defer stop()
 		ctx, cancel := context.WithTimeout(ctx, timeout)
 		defer cancel()
@@ -44,6 +50,7 @@ done, 1 otherwise. Nothing is served.`,
 		if err != nil {
 			return err
 		}
+		built.Store(d)
 		err = d.Once(ctx)
 		if err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded) {
 			return fmt.Errorf("%w (gave up after --timeout %s; \"check\" shows each step)", err, timeout)

@@ -19,6 +19,7 @@ type app struct {
 	stderr    *os.File
 	lookupEnv func(string) (string, bool)
 	processes *daemon.Processes
+	overdue   chan struct{} // the end is waited for in vain
 }
 
 // env returns a variable; an empty one is none.

@@ -90,6 +90,7 @@ func (a *app) run(ctx context.Context, from origin, signals chan os.Signal, hang
 				default: // one is due already
 				}
 			case stopping:
+				a.endSoon(nil)
 				return errAtOnce
 			default:
 				stopping = true
@@ -98,9 +99,6 @@ func (a *app) run(ctx context.Context, from origin, signals chan os.Signal, hang
 		}
 	}
 }
-
-// errAtOnce is the end that does not wait, also for who reads what is said of it.
-var errAtOnce = errors.New("ended at once by a second signal: readers may have been cut off")
 
 // gcPercent makes collections more frequent than usual once the configuration is
 // read. What stays lies more densely then, which with many tokens is worth 1 KB

@@ -4,7 +4,6 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"syscall"
 	"testing"
 	"time"
@@ -105,15 +104,10 @@ func TestALogThatNobodyReadsIsNoneOfTheTokens(t *testing.T) {
 
 func TestASecondSignalDoesNotWaitForAReaderOfItsMessage(t *testing.T) {
 	t.Parallel()
-	dir := mistakesDir(t)
 	_, writer := unread(t)
-	cmd := programIn(t, dir, []string{"run", "--config", "fifo"})
+	cmd, hangs := hanging(t, "run")
 	ended := startUnheard(t, cmd, writer)
-	silent, err := os.OpenFile(filepath.Join(dir, "fifo"), os.O_WRONLY, 0) // returns when it is read
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer silent.Close()
+	hangs()
 	for _, s := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT} {
 		if err := cmd.Process.Signal(s); err != nil {
 			t.Fatal(err)

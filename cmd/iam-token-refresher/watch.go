@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os/signal"
 	"slices"
 	"strings"
 	"syscall"
@@ -32,7 +31,7 @@ const (
 // terminal in place, in a pipe a new table whenever something changed but the
 // time.
 func (a *app) watch(ctx context.Context, s *survey, asJSON bool) error {
-	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT)
+	ctx, stop := a.untilTold(ctx, nil)
 	defer stop()
 	ctx, stopLooking, err := untilUnread(ctx, a.stdout)
 	if err != nil {

@@ -290,6 +290,10 @@ func (d *Daemon) Run(ctx context.Context) error {
 // refreshed: nobody else will ever hear of their refresh tokens.
 const loginsTimeout = 6 * time.Second
 
+// Settle waits for logins that are just being refreshed, for a program that ends
+// without waiting for the rest.
+func (d *Daemon) Settle() { d.builder.logins.Wait(loginsTimeout) }
+
 // settleAfter is how long after the start its work has died down.
 const settleAfter = 2 * time.Second
 

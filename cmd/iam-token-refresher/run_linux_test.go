@@ -1,8 +1,6 @@
 package main
 
 import (
-	"os"
-	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -10,18 +8,13 @@ import (
 
 func TestSecondSignalEndsAtOnceWhateverHangs(t *testing.T) {
 	t.Parallel()
-	dir := mistakesDir(t)
-	p, err := start(programIn(t, dir, []string{"run", "--config", "fifo"}))
+	cmd, hangs := hanging(t, "run")
+	p, err := start(cmd)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(p.kill)
-	// This returns when the program reads, and it will read in vain.
-	silent, err := os.OpenFile(filepath.Join(dir, "fifo"), os.O_WRONLY, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer silent.Close()
+	hangs()
 	for _, s := range []syscall.Signal{syscall.SIGHUP, syscall.SIGTERM, syscall.SIGINT} {
 		if err := p.signal(s); err != nil {
 			t.Fatal(err)

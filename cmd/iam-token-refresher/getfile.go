@@ -4,11 +4,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
 	"strings"
 	"time"
 
 	"iam-token-refresher/refresher/daemon"
+	"iam-token-refresher/refresher/textfile"
 )
 
 // fromFile gets a value from one of the token's files; why says why not from
@@ -43,7 +43,7 @@ func (g *getter) fromFile(name string, why error) (value, error) {
 // readValue reads a file as the file sink writes it: raw, as JSON or as a
 // header.
 func readValue(path string) (value, error) {
-	b, err := os.ReadFile(path)
+	b, err := textfile.Read(path)
 	if err != nil {
 		return value{}, err
 	}

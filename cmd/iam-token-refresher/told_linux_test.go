@@ -98,3 +98,15 @@ func TestASignalEndsAWatchThatNobodyReads(t *testing.T) {
 	}
 	wantEnd(t, cmd, ended, exitFailed)
 }
+
+func TestAFIFOInPlaceOfATokensFileIsNotWaitedFor(t *testing.T) {
+	t.Parallel()
+	dir := mistakesDir(t)
+	write(t, filepath.Join(dir, "c.yaml"), "tokens:\n  - name: bot\n    source: {service_account_key: {file: "+dir+"/key.json}}\n    probe: none\n    sinks: [file: {path: "+dir+"/fifo}]\n", 0o600)
+	stderr := scratch(t)
+	cmd := programIn(t, dir, []string{"get", "bot", "--timeout", "1s", "--config", "c.yaml"})
+	wantEnd(t, cmd, startUnheard(t, cmd, stderr), exitFailed)
+	if said, err := os.ReadFile(stderr.Name()); err != nil || !strings.Contains(string(said), "fifo: not a regular file") {
+		t.Errorf("it says %q, %v", said, err)
+	}
+}

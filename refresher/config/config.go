@@ -5,10 +5,11 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"os"
+	"syscall"
 	"time"
 
 	"iam-token-refresher/refresher"
+	"iam-token-refresher/refresher/textfile"
 )
 
 // Config is a valid configuration. Nothing in it is a secret.
@@ -137,7 +138,7 @@ type LoadOptions struct {
 
 // Load reads a configuration file. The error is an Errors.
 func Load(path string, kinds Kinds, opt LoadOptions) (*Config, error) {
-	f, err := os.Open(path)
+	f, _, err := textfile.Open(path, 0)
 	if err != nil {
 		return nil, unreadable(path, err)
 	}
@@ -152,13 +153,15 @@ func Load(path string, kinds Kinds, opt LoadOptions) (*Config, error) {
 func unreadable(path string, err error) error {
 	problem := "cannot be read"
 	var system *fs.PathError
-	switch info, statErr := os.Stat(path); {
+	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		problem = "there is no such file: name another with --config, or describe one token with flags"
 	case errors.Is(err, fs.ErrPermission):
 		problem = "may not be read: check its mode and owner, and those of the directories above"
-	case statErr == nil && info.IsDir():
+	case errors.Is(err, syscall.EISDIR):
 		problem = "is a directory: name a file in it"
+	case errors.Is(err, textfile.ErrNotRegular):
+		problem = "is not a regular file: write what a pipe gives into one"
 	case errors.As(err, &system):
 		problem = fmt.Sprintf("cannot be read: %v", system.Err)
 	}

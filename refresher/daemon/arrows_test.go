@@ -48,7 +48,7 @@ var allowed = map[string][]string{
 	},
 	"cmd/iam-token-refresher": {
 		"refresher", "refresher/config", "refresher/daemon", "refresher/oauth", "refresher/probe", "refresher/redact",
-		"refresher/status", "sink",
+		"refresher/status", "refresher/textfile", "sink",
 	},
 	"cmd/iam-emulator":  {"refresher/emulator"},
 	"cmd/demo":          {},

@@ -143,9 +143,10 @@ func jsonText(doc any) (string, error) {
 }
 
 // hostOf is the host of an address as docker gives it: with a scheme or
-// without, with a path perhaps.
+// without, with a path perhaps. What looks like a scheme behind a slash is of
+// the path, which whoever names a registry chooses.
 func hostOf(server string) string {
-	if _, rest, ok := strings.Cut(server, "://"); ok {
+	if scheme, rest, ok := strings.Cut(server, "://"); ok && !strings.Contains(scheme, "/") {
 		server = rest
 	}
 	host, _, _ := strings.Cut(server, "/")

@@ -269,6 +269,8 @@ func TestDockerIsGivenTheTokenForTheCloudsRegistriesAlone(t *testing.T) {
 			{"get", "https://registry.example/v1/", socket, "credentials not found in native keychain", 1},
 			{"get", "cr.yandex.evil.example", socket, "credentials not found in native keychain", 1},
 			{"get", "https://evil.example/cr.yandex", socket, "credentials not found in native keychain", 1},
+			{"get", "evil.example/x://cr.yandex", socket, "credentials not found in native keychain", 1},
+			{"get", "https://evil.example/x://cr.yandex/", socket, "credentials not found in native keychain", 1},
 			{"get", "evil.example#cr.yandex", socket, "credentials not found in native keychain", 1},
 			{"get", "cr.yandex@evil.example", socket, "credentials not found in native keychain", 1},
 			{"get", "cr.yandex:5000", socket, "credentials not found in native keychain", 1},

@@ -13,6 +13,8 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+
+	"iam-token-refresher/sink"
 )
 
 // envToken names the token for who gives no name.
@@ -79,6 +81,11 @@ note on stderr says so, because nobody vouches for that value then.`,
 			return usage(cmd, "--env-var means nothing without -o env")
 		case header:
 			out.format = asHeader
+		case out.format == asEnv:
+			// Before anybody is asked: the name is the caller's, and no answer mends it.
+			if _, err := sink.EnvLine(variable, ""); err != nil {
+				return usage(cmd, "--env-var: %w", err)
+			}
 		case out.format == asExecCredential:
 			var err error
 			if out.apiVersion, err = execAPIVersion(cmd, a.env(envExecInfo)); err != nil {

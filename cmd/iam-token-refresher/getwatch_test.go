@@ -230,7 +230,7 @@ func TestGetPrintsWhatOtherToolsSpeak(t *testing.T) {
 		}{
 			"a line for sh and docker":       {args: []string{"--format", "env"}, want: "YC_TOKEN=" + value},
 			"with a name of one's own":       {args: []string{"-o", "env", "--env-var", "IAM_TOKEN"}, want: "IAM_TOKEN=" + value},
-			"with a name that is none":       {args: []string{"-o", "env", "--env-var", "A B"}, code: 1},
+			"with a name that is none":       {args: []string{"-o", "env", "--env-var", "A B"}, code: 78},
 			"a header":                       {args: []string{"--format", "header"}, want: "Authorization: Bearer " + value},
 			"kubectl's plugin":               {args: []string{"--format", "exec-credential"}, want: credential("v1")},
 			"kubectl's plugin, as asked":     {args: []string{"--format", "exec-credential"}, env: info("v1"), want: credential("v1")},

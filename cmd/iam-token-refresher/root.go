@@ -78,7 +78,7 @@ API before anyone else sees it: Yandex Tracker, or another one that you name.`,
 	root.AddGroup(&cobra.Group{ID: groupDaemon, Title: "Keep tokens fresh:"},
 		&cobra.Group{ID: groupAsk, Title: "Ask the running daemon:"},
 		&cobra.Group{ID: groupOther, Title: "Other:"})
-	root.SetHelpCommandGroupID(groupOther)
+	root.SetHelpCommand(a.helpCommand())
 	a.add(root, groupDaemon, a.runCommand(), a.execCommand(), a.onceCommand(), a.checkCommand())
 	a.add(root, groupAsk, a.statusCommand(), a.getCommand(), a.refreshCommand(), a.reloadCommand(), a.healthcheckCommand())
 	a.add(root, groupOther, a.loginCommand(), a.configCommand(), a.dockerCommand(), a.completionCommand(), a.versionCommand())

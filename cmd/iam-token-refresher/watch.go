@@ -28,7 +28,7 @@ const (
 )
 
 // watch shows the status until it is interrupted or nobody reads any more: on a
-// terminal in place, in a pipe a new table whenever something changed but the
+// terminal that can do so in place, elsewhere a new table whenever something changed but the
 // time.
 func (a *app) watch(ctx context.Context, s *survey, asJSON bool) error {
 	ctx, stop := a.untilTold(ctx, nil)
@@ -80,7 +80,7 @@ type view struct {
 }
 
 func (a *app) newView(asJSON bool) *view {
-	return &view{app: a, asJSON: asJSON, inPlace: !asJSON && a.screenOf(a.stdout.file).terminal}
+	return &view{app: a, asJSON: asJSON, inPlace: !asJSON && a.env("TERM") != "dumb" && a.screenOf(a.stdout.file).terminal}
 }
 
 func (v *view) close() {

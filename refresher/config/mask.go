@@ -52,7 +52,7 @@ func maskShapes(s string) string {
 	if i := strings.Index(s, "-----BEGIN"); i >= 0 {
 		return maskShapes(s[:i]) + stars(s[i:])
 	}
-	s = maskUserinfo(s)
+	s = maskURLs(s)
 	var b strings.Builder
 	afterBearer := false
 	for s != "" {
@@ -84,8 +84,9 @@ func maskShapes(s string) string {
 	return b.String()
 }
 
-// maskUserinfo replaces the user and password of URLs.
-func maskUserinfo(s string) string {
+// maskURLs replaces the user and password of URLs, and their queries: what an
+// API wants there may be a key, whatever it is called.
+func maskURLs(s string) string {
 	var b strings.Builder
 	for {
 		before, after, found := strings.Cut(s, "://")
@@ -100,7 +101,11 @@ func maskUserinfo(s string) string {
 		}
 		if at := strings.LastIndexByte(after[:end], '@'); at >= 0 {
 			b.WriteString(stars(after[:at]))
-			after = after[at:]
+			after, end = after[at:], end-at
+		}
+		if query := strings.IndexByte(after[:end], '?'); query >= 0 {
+			b.WriteString(after[:query+1] + stars(after[query+1:end]))
+			after = after[end:]
 		}
 		s = after
 	}

@@ -24,6 +24,8 @@ func TestSecretsAreMaskedInShownLinesAndColumnsStay(t *testing.T) {
 		"something random":                   {"x: a" + long, 1, "x: "},
 		"something random in a path":         {"x: /run/" + long + "/file", 1, "/file"},
 		"a password in a URL":                {"x: https://me:" + secret + "@example.com/x", 1, "@example.com/x"},
+		"a key in a query":                   {"url: \"https://example.com/x?key=" + secret + "&n=1\" # more", 1, "https://example.com/x?"},
+		"a key in a query, not quoted":       {"http: {url: https://me@example.com/?" + secret + ", timeout: 5}", 1, "timeout: 5}"},
 		"a password":                         {"password: " + secret, 1, "password:"},
 		"a quoted key in JSON":               {`{"client_secret": "` + secret + `"}`, 1, `{"client_secret":`},
 		"text below a password":              {"password: >\n  " + secret, 2, ""},

@@ -98,5 +98,8 @@ func unfinished(s refresher.Status) string {
 			return sink.ID + ": " + sink.Failure
 		}
 	}
+	if s.Reason == "" { // it has not even begun
+		return "not finished in time"
+	}
 	return "not finished in time: " + s.Reason
 }

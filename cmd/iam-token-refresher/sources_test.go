@@ -162,7 +162,7 @@ func TestSourcePublishesAndARefusalLeavesWhatIsPublished(t *testing.T) {
 		"command": {
 			"it fails":              {harm: script("echo 'you are not logged in' >&2; exit 3"), says: "run /bin/sh: it failed with exit code 3: .*you are not logged in.*: run it by hand as the same user", mend: script("cat $S/yc.json")},
 			"it fails with a token": {harm: script(printsToken), says: "it failed with exit code 7"},
-			"it is killed":          {harm: script("kill -9 $$"), says: "it was ended by signal 9"},
+			"it is killed":          {harm: script("kill -9 $$"), says: "it was ended by signal 9 .killed.: .*memory ran out.*run it by hand"},
 			"it hangs":              {harm: script("sleep 60 & sleep 60"), says: "it did not end within 2s and was killed: run it by hand as the same user: it may wait for a login", mend: script("cat $S/yc.json")},
 			"it prints nothing":     {harm: script("true"), says: `its output \(0 bytes\) is empty: it must print a token, or JSON with iam_token and expires_at, and nothing else`},
 			"it prints rubbish":     {harm: script("echo one; echo two"), says: "its output .8 bytes. has 2 lines; a token is one: it must print a token"},

@@ -69,14 +69,14 @@ func (r reply) unexpected() trouble {
 	return t
 }
 
-// notToken is the trouble of a 200 whose body is no token. option names the
-// address in the configuration.
+// notToken is the trouble of a 200 whose body is no token. option names what
+// the address is from in the configuration.
 func (r reply) notToken(err error, option string) trouble {
 	t := r.unexpected()
 	if strings.HasPrefix(strings.TrimSpace(string(r.body)), "{") {
 		t.problem = fmt.Sprintf("the answer (%d bytes) %s", len(r.body), jsonProblem(err))
 	}
-	t.remedy = "another program may answer at this address: check " + option + " and HTTPS_PROXY"
+	t.remedy = "another program may answer at this address: check " + option
 	return t
 }
 

@@ -168,10 +168,11 @@ func TestUnusableHTTPAnswersAreErrorsThatSayWhy(t *testing.T) {
 			}
 			_ = conn.(*net.TCPConn).SetLinger(0)
 			_ = conn.Close()
-		}, both[:1], false, []string{"closed before the answer was complete"}},
+		}, both[:1], false, []string{"closed before the answer was complete", "if this lasts", "check endpoints.metadata"}},
+		"metadata is away":  {answers(503, ""), both[:1], false, []string{"503", "it is asked again; if this lasts", "check endpoints.metadata"}},
 		"no access_token":   {answers(200, `{"token":"`+secret+`"}`), both, false, []string{`no "access_token"`}},
 		"no expires_in":     {answers(200, `{"access_token":"`+secret+`"}`), both, false, []string{`no "expires_in"`}},
-		"expired":           {answers(200, `{"access_token":"`+secret+`","expires_in":0}`), both, false, []string{"has expired (expires_in is 0)"}},
+		"expired":           {answers(200, `{"access_token":"`+secret+`","expires_in":0}`), both, false, []string{"has expired (expires_in is 0)", "if this lasts"}},
 		"expired long ago":  {answers(200, `{"access_token":"`+secret+`","expires_in":-60}`), both, false, []string{"has expired (expires_in is -60)"}},
 		"expires never":     {answers(200, `{"access_token":"`+secret+`","expires_in":9223372036854775807}`), both, false, []string{"cannot be"}},
 		"expires_in a word": {answers(200, `{"access_token":"`+secret+`","expires_in":"soon"}`), both, false, []string{`"expires_in" has the wrong type`}},
@@ -182,7 +183,7 @@ func TestUnusableHTTPAnswersAreErrorsThatSayWhy(t *testing.T) {
 				_, _ = conn.Write([]byte(secret + "\r\n\r\n"))
 				_ = conn.Close()
 			}
-		}, both[:1], false, []string{"no usable HTTP answer"}},
+		}, both[:1], false, []string{"no usable HTTP answer", "check endpoints.metadata"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -190,6 +191,9 @@ func TestUnusableHTTPAnswersAreErrorsThatSayWhy(t *testing.T) {
 			for _, kind := range c.kinds {
 				got := failure(t, sources[kind])
 				wantText(t, got, c.want...)
+				if kind == "metadata" && (strings.Contains(got.Error(), "HTTPS_PROXY") || strings.Contains(got.Error(), "whether a proxy")) {
+					t.Errorf("no proxy is used, and it says %v", got)
+				}
 				if got.Permanent != c.permanent {
 					t.Errorf("%s: permanent = %v", kind, got.Permanent)
 				}
@@ -236,6 +240,20 @@ func TestMetadataThatNobodyServesAsksWhereWeAre(t *testing.T) {
 	_ = l.Close()
 	got := failure(t, source(t, newCloud(t, Config{Endpoints: Endpoints{Metadata: address}}), MetadataOptions{}))
 	wantText(t, got, address, "connection refused", "is this a virtual machine of Yandex Cloud")
+}
+
+func TestMetadataThatIsSilentAsksWhereWeAre(t *testing.T) {
+	t.Parallel()
+	silent := httpSources(t, func(_ http.ResponseWriter, r *http.Request) {
+		<-r.Context().Done()
+		panic(http.ErrAbortHandler)
+	}, nil)["metadata"]
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancel()
+	_, err := silent.Mint(ctx)
+	if err == nil || !strings.Contains(err.Error(), "no answer from") || !strings.Contains(err.Error(), "is this a virtual machine") {
+		t.Errorf("it says %v", err)
+	}
 }
 
 func TestHTTPMintsEndWithTheirContext(t *testing.T) {

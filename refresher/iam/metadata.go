@@ -3,6 +3,7 @@ package iam
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"strings"
@@ -48,10 +49,7 @@ func (s *metadataSource) Mint(ctx context.Context) (refresher.Minted, error) {
 	req.Header.Set("Metadata-Flavor", "Google")
 	r, t := s.cloud.fetch(ctx, s.cloud.metadata, req, a)
 	if t != nil {
-		if t.cause == nil && strings.Contains(t.problem, "dial ") {
-			t.remedy = "is this a virtual machine of Yandex Cloud, with its metadata service on (--metadata-options gce-http-endpoint=enabled)?"
-		}
-		return refresher.Minted{}, a.failed(*t)
+		return refresher.Minted{}, a.failed(metadataTrouble(*t))
 	}
 	if r.status != http.StatusOK {
 		return refresher.Minted{}, a.failed(metadataRefusal(r))
@@ -63,8 +61,29 @@ func (s *metadataSource) Mint(ctx context.Context) (refresher.Minted, error) {
 	return s.cloud.mintedFor(a, r, token)
 }
 
+// metadataLasts is the remedy for what may pass by itself.
+const metadataLasts = "it is asked again; if this lasts, another program may answer at this address: check endpoints.metadata"
+
+// metadataTrouble is t with what to do about it. No proxy is used for this
+// service, and no network but that of the virtual machine's host.
+func metadataTrouble(t trouble) trouble {
+	switch {
+	case errors.Is(t.cause, context.Canceled):
+	case strings.HasPrefix(t.problem, "no answer: lookup "), strings.Contains(t.problem, "TLS"), strings.Contains(t.problem, "certificate"):
+		// What is wrong is the address that somebody gave.
+	case strings.HasPrefix(t.problem, "no answer"):
+		t.remedy = "is this a virtual machine of Yandex Cloud, with its metadata service on (--metadata-options gce-http-endpoint=enabled)?"
+	case t.remedy == "":
+		t.remedy = metadataLasts
+	default: // it may speak of proxies
+		t.remedy = "check endpoints.metadata: this is not the service's answer"
+	}
+	return t
+}
+
 func metadataRefusal(r reply) trouble {
 	t := r.unexpected()
+	t.remedy = metadataLasts
 	switch r.status {
 	case http.StatusNotFound:
 		t.problem = "404: no service account is attached to this virtual machine"
@@ -94,6 +113,7 @@ func (c *Cloud) mintedFor(a attempt, r reply, token accessToken) (refresher.Mint
 	case *token.ExpiresIn <= 0:
 		return refresher.Minted{}, a.failed(trouble{
 			problem:    fmt.Sprintf("the token it gave has expired (expires_in is %d)", *token.ExpiresIn),
+			remedy:     "it is asked again; if this lasts, another program may answer at this address: check it under endpoints",
 			serverTime: r.serverTime,
 		})
 	case *token.ExpiresIn > maxLifetime:

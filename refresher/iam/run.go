@@ -96,7 +96,8 @@ func explainExit(err error) error {
 	case errors.As(err, &exit) && exit.Exited():
 		return &runError{problem: process.DescribeEnd(exit.ProcessState), remedy: "run it by hand as the same user", exited: true}
 	case errors.As(err, &exit):
-		return &runError{problem: process.DescribeEnd(exit.ProcessState)}
+		// Signal 9 is also what ends a program for which there is no memory left.
+		return &runError{problem: process.DescribeEnd(exit.ProcessState), remedy: "somebody killed it, or memory ran out: see the kernel's log, and run it by hand as the same user"}
 	case errors.As(process.ExplainStart(err), &start):
 		return &runError{problem: start.Problem, remedy: start.Remedy}
 	}

@@ -90,7 +90,7 @@ func (s *workloadSource) Mint(ctx context.Context) (refresher.Minted, error) {
 	}
 	var token accessToken
 	if err := json.Unmarshal(r.body, &token); err != nil {
-		return refresher.Minted{}, a.failed(r.notToken(err, "endpoints.token_exchange"))
+		return refresher.Minted{}, a.failed(r.notToken(err, "endpoints.token_exchange and HTTPS_PROXY"))
 	}
 	return s.cloud.mintedFor(a, r, token)
 }

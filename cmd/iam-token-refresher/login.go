@@ -98,7 +98,7 @@ func (a *app) loginCommand() *cobra.Command {
 		if err := l.complete(cmd); err != nil {
 			return err
 		}
-		ctx, stop := l.untilTold(cmd.Context(), nil)
+		ctx, stop := l.untilTold(cmd.Context(), nil, onTerminal...)
 		defer stop()
 		err := l.run(ctx, cmd)
 		if errors.Is(err, context.Canceled) {

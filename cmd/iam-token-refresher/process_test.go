@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"os"
 	"os/exec"
 	"regexp"
 	"strings"
@@ -23,9 +24,15 @@ type process struct {
 	err   error // of Wait, once it ended
 }
 
-func start(cmd *exec.Cmd) (*process, error) {
+func start(cmd *exec.Cmd) (*process, error) { return startOn(cmd, nil) }
+
+// startOn starts it on a terminal, where there is one: the log stays empty then.
+func startOn(cmd *exec.Cmd, terminal *os.File) (*process, error) {
 	p := &process{cmd: cmd, log: newLineLog(), ended: make(chan struct{})}
-	cmd.Stdout, cmd.Stderr = p.log, p.log
+	if cmd.Stdout, cmd.Stderr = p.log, p.log; terminal != nil {
+		cmd.Stdin, cmd.Stdout, cmd.Stderr = terminal, terminal, terminal
+		cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
+	}
 	if err := cmd.Start(); err != nil {
 		return nil, err
 	}

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"os"
 	"os/signal"
 	"syscall"
 	"time"
@@ -18,12 +19,16 @@ var (
 	errHung = errors.New("ended while something hung, as told by a signal: nobody reads what it writes, or a file system does not answer")
 )
 
-// untilTold is ctx until SIGTERM or SIGINT tells the program to end. What hangs
-// in the kernel then, in a write to a full pipe or a stopped terminal or in a
-// read from a dead file server, is not told: the program ends without it. Where
-// settle is not nil, it is called before, for what must not be cut off.
-func (a *app) untilTold(ctx context.Context, settle func()) (_ context.Context, stop func()) {
-	ctx, forget := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT)
+// onTerminal are the signals that end a program, too, which has changed a terminal:
+// it is to put that back.
+var onTerminal = []os.Signal{syscall.SIGQUIT, syscall.SIGHUP}
+
+// untilTold is ctx until SIGTERM, SIGINT or one of more tells the program to end.
+// What hangs in the kernel then, in a write to a full pipe or a stopped terminal
+// or in a read from a dead file server, is not told: the program ends without it.
+// Where settle is not nil, it is called before, for what must not be cut off.
+func (a *app) untilTold(ctx context.Context, settle func(), more ...os.Signal) (_ context.Context, stop func()) {
+	ctx, forget := signal.NotifyContext(ctx, append(more, syscall.SIGTERM, syscall.SIGINT)...)
 	unhurried := context.AfterFunc(ctx, func() { a.endSoon(settle) })
 	return ctx, func() {
 		unhurried()

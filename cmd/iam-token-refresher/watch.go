@@ -6,8 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
+	"os/signal"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -31,7 +34,12 @@ const (
 // terminal that can do so in place, elsewhere a new table whenever something changed but the
 // time.
 func (a *app) watch(ctx context.Context, s *survey, asJSON bool) error {
-	ctx, stop := a.untilTold(ctx, nil)
+	view := a.newView(asJSON)
+	var more []os.Signal
+	if view.inPlace {
+		more = onTerminal
+	}
+	ctx, stop := a.untilTold(ctx, nil, more...)
 	defer stop()
 	ctx, stopLooking, err := untilUnread(ctx, a.stdout)
 	if err != nil {
@@ -40,8 +48,8 @@ func (a *app) watch(ctx context.Context, s *survey, asJSON bool) error {
 	defer stopLooking()
 	tick := time.NewTicker(watchEvery)
 	defer tick.Stop()
-	view := a.newView(asJSON)
 	defer view.close()
+	defer view.yieldOnStop()()
 	for first := true; ; first = false {
 		doc, missing, err := s.take(ctx)
 		if err != nil || len(missing.broken) > 0 {
@@ -74,6 +82,7 @@ func (a *app) watch(ctx context.Context, s *survey, asJSON bool) error {
 type view struct {
 	*app
 	asJSON           bool
+	mu               sync.Mutex // held while the terminal is written to
 	inPlace, entered bool
 	last             string // what was drawn last, without what time alone changes
 	final            []byte // what stays on the terminal at the end
@@ -84,9 +93,54 @@ func (a *app) newView(asJSON bool) *view {
 }
 
 func (v *view) close() {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.leave()
+}
+
+// leave gives the terminal back; the next frame takes it again.
+func (v *view) leave() {
 	if v.entered {
+		v.entered = false
 		_, _ = io.WriteString(v.stdout, leaveScreen+string(v.final))
 	}
+}
+
+// yieldOnStop gives the terminal back while Ctrl-Z has stopped the program, as the
+// shell is there then. Until stop.
+func (v *view) yieldOnStop() (stop func()) {
+	if !v.inPlace || signal.Ignored(syscall.SIGTSTP) {
+		return func() {}
+	}
+	stops, done := make(chan os.Signal, 1), make(chan struct{})
+	signal.Notify(stops, syscall.SIGTSTP)
+	var yielding sync.WaitGroup
+	yielding.Go(func() {
+		for {
+			select {
+			case <-stops:
+				v.suspend()
+				signal.Notify(stops, syscall.SIGTSTP)
+			case <-done:
+				return
+			}
+		}
+	})
+	return func() {
+		close(done)
+		yielding.Wait()
+		signal.Stop(stops)
+	}
+}
+
+// suspend stops the program as if it had not listened, and returns when it goes
+// on.
+func (v *view) suspend() {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.leave()
+	signal.Reset(syscall.SIGTSTP)
+	_ = syscall.Kill(syscall.Getpid(), syscall.SIGTSTP)
 }
 
 // draw shows a document; without one (ok false) only the notes.
@@ -136,6 +190,8 @@ func changeable(doc status.Document, notes []string) string {
 
 // redraw draws a frame over the last one.
 func (v *view) redraw(doc status.Document, notes []string, ok bool) error {
+	v.mu.Lock()
+	defer v.mu.Unlock()
 	s := v.screenOf(v.stdout.file) // it may have been resized
 	var frame bytes.Buffer
 	if ok {

@@ -1,8 +1,10 @@
 package main
 
 import (
+	"fmt"
 	"io"
 	"os"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -81,6 +83,31 @@ func TestALoginThatIsEndedLeavesTheTerminalAsItWas(t *testing.T) {
 			if !echoes() {
 				t.Errorf("%s: what is typed does not show", end)
 			}
+		}
+	})
+}
+
+func TestASignalThatWasIgnoredStaysIgnoredOnATerminal(t *testing.T) {
+	t.Parallel()
+	play(t, emulator.Options{}, func(s *scene) {
+		screen, _ := terminal(s)
+		cmd := s.exec("login", "--paste", "--client-id", strings.Repeat("5f1e", 8), "--token-file", s.path("login.json"))
+		cmd.Args = append([]string{"sh", "-c", `trap "" HUP; exec "$@"`, "sh", cmd.Path}, cmd.Args[1:]...)
+		cmd.Path = "/bin/sh"
+		p, err := startOn(cmd, screen)
+		s.try(err)
+		s.Cleanup(p.kill)
+		s.soon(func() bool {
+			modes, err := unix.IoctlGetTermios(int(screen.Fd()), unix.TCGETS)
+			s.try(err)
+			return modes.Lflag&unix.ECHO == 0
+		})
+		status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
+		s.try(err)
+		ignored, err := strconv.ParseUint(strings.TrimSpace(between(string(status), "SigIgn:", "\n")), 16, 64)
+		s.try(err)
+		if ignored&(1<<(syscall.SIGHUP-1)) == 0 {
+			t.Errorf("under nohup it listens for a hang-up: it ignores %x", ignored)
 		}
 	})
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"os/signal"
+	"slices"
 	"syscall"
 	"time"
 )
@@ -28,6 +29,7 @@ var onTerminal = []os.Signal{syscall.SIGQUIT, syscall.SIGHUP}
 // or in a read from a dead file server, is not told: the program ends without it.
 // Where settle is not nil, it is called before, for what must not be cut off.
 func (a *app) untilTold(ctx context.Context, settle func(), more ...os.Signal) (_ context.Context, stop func()) {
+	more = slices.DeleteFunc(slices.Clone(more), signal.Ignored) // as under nohup
 	ctx, forget := signal.NotifyContext(ctx, append(more, syscall.SIGTERM, syscall.SIGINT)...)
 	unhurried := context.AfterFunc(ctx, func() { a.endSoon(settle) })
 	return ctx, func() {

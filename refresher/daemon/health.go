@@ -2,10 +2,12 @@ package daemon
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
+	"syscall"
 	"time"
 
 	"iam-token-refresher/refresher"
@@ -69,6 +71,9 @@ type healthListener struct{ server *turns.Server }
 
 func bindHealth(addr string) (net.Listener, error) {
 	l, err := net.Listen("tcp", addr)
+	if errors.Is(err, syscall.EADDRINUSE) {
+		err = fmt.Errorf("%w: another process listens there: stop it or choose another address (ss -ltnp shows it)", err)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("listen for health and metrics (status.listen): %w", err)
 	}

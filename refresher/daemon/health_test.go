@@ -2,11 +2,14 @@ package daemon
 
 import (
 	"bufio"
+	"errors"
 	"io"
 	"log/slog"
 	"net"
 	"net/http"
+	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -88,4 +91,15 @@ func TestAFloodOfTheStatusListenerIsBounded(t *testing.T) {
 			t.Errorf("bodies were waited for, for %v", took)
 		}
 	})
+}
+
+func TestWhoHasTheStatusPortIsSaid(t *testing.T) {
+	t.Parallel()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	check(t, err)
+	defer l.Close()
+	_, err = bindHealth(l.Addr().String())
+	if !errors.Is(err, syscall.EADDRINUSE) || !strings.Contains(err.Error(), "another process listens there: stop it or choose another address") {
+		t.Error(err)
+	}
 }

@@ -74,6 +74,12 @@ func (s *scene) gather(uid, n int, text string) *mob {
 	s.try(as(uid, func() error {
 		for range n {
 			c, err := net.Dial("unix", s.path("s"))
+			// The system has room for 4,096 that wait to be accepted, and on a busy
+			// machine this is faster than the daemon.
+			for end := time.Now().Add(patience); errors.Is(err, syscall.EAGAIN) && time.Now().Before(end); {
+				<-time.After(time.Millisecond)
+				c, err = net.Dial("unix", s.path("s"))
+			}
 			if err != nil {
 				return err
 			}

@@ -1,7 +1,9 @@
 package refresher
 
 import (
+	"bytes"
 	"context"
+	"log/slog"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -168,4 +170,36 @@ func TestWhatANewValueWaitsForIsSaidAlsoWhileItIsProvenOrAskedFor(t *testing.T) 
 	if d := Decide(p, s, now); d.Code != codeCandidate || !strings.Contains(d.Reason, "no answer from Tracker") {
 		t.Errorf("beside a value that works: %s (%s): %s", d.Do, d.Code, d.Reason)
 	}
+}
+
+func TestTheLogSaysWhenTheAPIMayBeAskedAgainAndWhatIsServed(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		var out bytes.Buffer
+		g := newRig(12 * time.Hour)
+		g.run(t, Options{Log: slog.New(slog.NewTextHandler(&out, nil))})
+		said := func(want string) {
+			t.Helper()
+			if !strings.Contains(out.String(), want) {
+				t.Errorf("no %q in %s", want, out.String())
+			}
+			out.Reset()
+		}
+		g.cloud.set(nil, always(Finding{Verdict: Unknown, Reason: "429", RetryAfter: 40 * time.Minute}))
+		pass(time.Second) // values of the same end are not news
+		g.Request("bot")
+		pass(time.Second)
+		said("retry_in=50m0s") // a quarter more than was asked for: the chance is a half
+		g.cloud.set(outage, always(Finding{Verdict: RejectedToken, Reason: "401"}))
+		pass(2 * time.Hour)
+		if s := g.status(t); s.Health != Revoked {
+			t.Fatalf("%+v", s)
+		}
+		out.Reset()
+		g.cloud.set(outage, always(Finding{Verdict: Unknown, Reason: "503"}))
+		pass(time.Hour)
+		if strings.Contains(out.String(), "it stays served") {
+			t.Errorf("of a revoked value: %s", out.String())
+		}
+		said("whether the published value is still revoked")
+	})
 }

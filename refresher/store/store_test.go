@@ -198,6 +198,26 @@ func TestAnotherFingerprintsStateIsNotUsedButStaysUntilTheNextSave(t *testing.T)
 	}
 }
 
+func TestWhyWhatWasSavedIsNotUsedIsSaid(t *testing.T) {
+	t.Parallel()
+	var log bytes.Buffer
+	s, err := Open(filepath.Join(t.TempDir(), "state"), Options{Log: slog.New(slog.NewTextHandler(&log, nil))})
+	must(t, err)
+	defer s.Close()
+	must(t, s.Save(t.Context(), "bot", "one account", version("bot", 1), refresher.Finding{Verdict: refresher.Accepted}))
+	if _, _, ok, err := s.Load("bot", "one account"); !ok || err != nil || log.Len() > 0 {
+		t.Errorf("its own: %v, %v, %s", ok, err, &log)
+	}
+	if _, _, ok, err := s.Load("bot", "another account"); ok || err != nil {
+		t.Errorf("another's: %v, %v", ok, err)
+	}
+	for _, want := range []string{"what was saved is not used", "token=bot", `saved_for="one account"`, `wanted="another account"`} {
+		if !strings.Contains(log.String(), want) {
+			t.Errorf("no %q in %s", want, &log)
+		}
+	}
+}
+
 func TestALateSaveOfALowerNumberIsIgnored(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
